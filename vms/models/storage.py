@@ -1,0 +1,118 @@
+"""Where images lie, and each image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.validators import RegexValidator
+from django.db import models
+
+storage_name = RegexValidator(
+    r"^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$",
+    "A storage name starts with a letter and goes on with letters, digits, dot, hyphen or underscore.",
+)
+
+
+def default_content() -> list[str]:
+    return ["images", "iso"]
+
+
+class Storage(models.Model):
+    """A place for volumes. ``kind`` is PVE's storage type; ``content`` what may lie there."""
+
+    class Kind(models.TextChoices):
+        DIR = "dir", "Directory"
+
+    name = models.CharField(max_length=63, unique=True, validators=[storage_name])
+    kind = models.CharField(max_length=16, choices=Kind, default=Kind.DIR)
+    path = models.CharField(
+        max_length=500, help_text="Absolute path of the directory, the same on every node."
+    )
+    content = models.JSONField(default=default_content, help_text='What may lie here: ["images", "iso"].')
+    shared = models.BooleanField(default=False, help_text="The same volumes are seen from every node.")
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name_plural = "storages"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def facts(self) -> dict[str, Any]:
+        """What a pure reader (:func:`vms.hardware.volume.resolve`) needs to know of it."""
+        return {"type": self.kind, "path": self.path, "content": list(self.content), "shared": self.shared}
+
+
+class StorageStatus(models.Model):
+    """A storage as one node sees it. Sizes in bytes; ``error`` is empty when it is usable."""
+
+    storage = models.ForeignKey(Storage, on_delete=models.CASCADE, related_name="statuses")
+    node = models.ForeignKey("vms.Node", on_delete=models.CASCADE, related_name="storage_statuses")
+    total = models.BigIntegerField(default=0)
+    used = models.BigIntegerField(default=0)
+    available = models.BigIntegerField(default=0)
+    error = models.CharField(max_length=500, blank=True)
+    seen = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name_plural = "storage statuses"
+        constraints = [
+            models.UniqueConstraint(fields=["storage", "node"], name="one_status_per_storage_and_node")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.storage} on {self.node}"
+
+    @property
+    def percent(self) -> int:
+        """Used share, 0–100."""
+        return round(100 * self.used / self.total) if self.total else 0
+
+
+class Volume(models.Model):
+    """One image. Its id is ``<storage>:<name>``, as in PVE.
+
+    ``name`` is ``100/vm-100-disk-0.qcow2`` for a disk on a directory, ``iso/debian.iso`` for an ISO.
+    ``vmid`` is the owner (the number in the name): only its destroy removes the volume.
+    ``present`` is false once a scan no longer finds the file; the row stays, so that the error can say so.
+    """
+
+    class Content(models.TextChoices):
+        IMAGES = "images", "Disk image"
+        ISO = "iso", "ISO image"
+
+    storage = models.ForeignKey(Storage, on_delete=models.PROTECT, related_name="volumes")
+    node = models.ForeignKey(
+        "vms.Node", on_delete=models.PROTECT, null=True, blank=True, help_text="Empty on a shared storage."
+    )
+    name = models.CharField(max_length=255)
+    content = models.CharField(max_length=8, choices=Content)
+    format = models.CharField(max_length=8)
+    size = models.BigIntegerField(default=0, help_text="Virtual size in bytes.")
+    vmid = models.PositiveIntegerField(null=True, blank=True, db_index=True)
+    present = models.BooleanField(default=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["storage", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["storage", "node", "name"], name="one_volume_per_name"),
+            models.UniqueConstraint(
+                fields=["storage", "name"], condition=models.Q(node=None), name="one_shared_volume_per_name"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.volid
+
+    @property
+    def volid(self) -> str:
+        """``local:iso/debian.iso``"""
+        return f"{self.storage.name}:{self.name}"
+
+    @property
+    def label(self) -> str:
+        """What a person calls it: the last part of the name."""
+        return self.name.rpartition("/")[2]

@@ -1,0 +1,86 @@
+"""Hints: the only sender on the channel layer.
+
+A hint says *what changed*, never *to what*: whoever hears it asks again through an ordinary view. So a lost,
+forged or doubled hint does no harm, and no state ever travels through Redis. Topics: ``vm-101`` (the VM's
+row), ``tasks`` (the task log), ``task-7`` (one task), ``tree`` (which VMs exist), ``storage``, ``node``.
+
+One background thread runs an event loop, so that any thread can send without waiting. Hints within
+:data:`COALESCE` seconds travel together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+log = logging.getLogger(__name__)
+
+GROUP = "hints"
+"""Every browser's consumer is in this one group and filters by what its user may see."""
+COALESCE = 0.02
+SEND_LIMIT = 2.0
+
+
+class Portal:
+    """A daemon thread with an event loop of its own."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._topics: set[str] = set()
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, started at first use (after any fork)."""
+        with self._lock:
+            if self._loop is None or self._loop.is_closed():
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="notify", daemon=True).start()
+            return self._loop
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` in the background. Never raises, never waits."""
+        asyncio.run_coroutine_threadsafe(self._guard(work), self.loop())
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await asyncio.wait_for(work, SEND_LIMIT)
+        except Exception as error:
+            # With the layer gone, polling alone still finishes every task and refreshes every page.
+            log.warning("hint not sent: %s: %s", type(error).__name__, error)
+
+    def changed(self, topics: tuple[str, ...]) -> None:
+        self.loop().call_soon_threadsafe(self._add, topics)
+
+    def _add(self, topics: tuple[str, ...]) -> None:
+        first = not self._topics
+        self._topics.update(topics)
+        if first:
+            asyncio.get_running_loop().call_later(COALESCE, self._flush)
+
+    def _flush(self) -> None:
+        topics, self._topics = sorted(self._topics), set()
+        layer = get_channel_layer()
+        if topics and layer is not None:
+            message = {"type": "hint", "topics": topics}
+            self._pending = asyncio.ensure_future(self._guard(layer.group_send(GROUP, message)))
+
+
+_portal = Portal()
+
+
+def changed(*topics: str) -> None:
+    """Tell every open page that ``topics`` have changed. Call after commit."""
+    if topics:
+        _portal.changed(topics)
+
+
+def ring(node: str) -> None:
+    """Wake the worker of ``node``: a task row waits. Losing this costs two seconds, never a task."""
+    layer = get_channel_layer()
+    if layer is not None:
+        _portal.start(layer.send(f"node.{node}", {"type": "bell"}))
