@@ -7,6 +7,7 @@
 ``PVELITE_NODE``            this node's name (default: the short host name)
 ``PVELITE_ORIGINS``         further public origins, comma-separated (``https://pve.example.org``)
 ``PVELITE_ADMIN_PASSWORD``  the first operator's password (default: random, printed once)
+``PVELITE_LOG``             log level of every role: DEBUG, INFO (default), WARNING, ERROR
 ``DATABASE_URL``            ``postgres://…`` for several nodes (default: SQLite under the home)
 ``REDIS_URL``               ``redis://…`` or ``unix://…`` (default: a private server we start)
 ==========================  =====================================================================
@@ -15,6 +16,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 import socket
@@ -22,9 +24,58 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 SOCKET_PATH_LIMIT = 60
 """Longest run directory under which every socket stays below the kernel's 107 bytes."""
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def bound_address(text: str) -> str:
+    """``HOST:PORT`` as it came, or ``ValueError`` with what to write instead. IPv6 stands in brackets."""
+    match = re.fullmatch(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):(?P<port>[0-9]{1,5})", text)
+    if not match or not 0 < int(match["port"]) < 65536:
+        raise ValueError(
+            f"PVELITE_BIND is '{text}'; write HOST:PORT, for example 127.0.0.1:8006 or [::1]:8006"
+        )
+    return text
+
+
+def node_name(given: str) -> str:
+    """The node's name: what was given, or the short host name made to fit a DNS label.
+
+    It becomes a channel name, a lock file and part of every UPID, hence the narrow alphabet.
+    """
+    if given:
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", given):
+            raise ValueError(f"PVELITE_NODE is '{given}'; write letters, digits and '-' only, at most 63")
+        return given
+    found = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().split(".")[0])[:63]
+    return found.strip("-") or "localhost"
+
+
+def origin(text: str) -> str:
+    """One public origin, ``scheme://host[:port]``, or ``ValueError``."""
+    parts = urlsplit(text)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.path
+        or parts.query
+        or "*" in text
+    ):
+        raise ValueError(f"PVELITE_ORIGINS has '{text}'; write origins like https://pve.example.org:8443")
+    return text
+
+
+def url(name: str, text: str, schemes: tuple[str, ...]) -> str:
+    """A service's address as it came, or ``ValueError`` naming the variable (never its value: passwords)."""
+    if text and urlsplit(text).scheme not in schemes:
+        words = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"{name} must start with {words}; leave it unset for the built-in default")
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,29 +89,30 @@ class Conf:
     admin_password: str
     database_url: str
     redis_url: str
+    log_level: str
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Conf:
         """Raises ``ValueError`` naming the variable that cannot stand."""
         default = "/var/lib/pvelite" if os.geteuid() == 0 else "~/.local/share/pvelite"
-        node = environ.get("PVELITE_NODE") or socket.gethostname().split(".")[0]
-        node = re.sub(r"[^A-Za-z0-9-]", "-", node).strip("-") or "localhost"
-        bind = environ.get("PVELITE_BIND") or "127.0.0.1:8006"
-        if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}", bind):
-            raise ValueError(f"PVELITE_BIND is '{bind}'; write HOST:PORT, for example 127.0.0.1:8006")
-        origins = tuple(o.strip().rstrip("/") for o in environ.get("PVELITE_ORIGINS", "").split(",") if o.strip())
+        level = (environ.get("PVELITE_LOG") or "INFO").upper()
+        if level not in LOG_LEVELS:
+            raise ValueError(f"PVELITE_LOG is '{level}'; write one of {', '.join(LOG_LEVELS)}")
+        given = (word.strip().rstrip("/") for word in environ.get("PVELITE_ORIGINS", "").split(","))
         return cls(
             home=Path(environ.get("PVELITE_HOME") or default).expanduser().absolute(),
-            bind=bind,
-            node=node,
-            origins=origins,
+            bind=bound_address(environ.get("PVELITE_BIND") or "127.0.0.1:8006"),
+            node=node_name(environ.get("PVELITE_NODE", "")),
+            origins=tuple(origin(word) for word in given if word),
             admin_password=environ.get("PVELITE_ADMIN_PASSWORD", ""),
-            database_url=environ.get("DATABASE_URL", ""),
-            redis_url=environ.get("REDIS_URL", ""),
+            database_url=url("DATABASE_URL", environ.get("DATABASE_URL", ""), ("postgres", "postgresql")),
+            redis_url=url("REDIS_URL", environ.get("REDIS_URL", ""), ("redis", "rediss", "unix")),
+            log_level=level,
         )
 
     @property
     def host(self) -> str:
+        """The address the web server binds, without brackets."""
         return self.bind.rpartition(":")[0].strip("[]")
 
     @property
@@ -68,13 +120,52 @@ class Conf:
         return int(self.bind.rpartition(":")[2])
 
     @property
+    def everywhere(self) -> bool:
+        """Whether the web server listens on every address of this machine."""
+        return self.host in ("0.0.0.0", "::")  # noqa: S104  (compared, not bound)
+
+    @property
+    def tls(self) -> bool:
+        """Whether browsers reach us by TLS only, so cookies and HSTS may insist on it."""
+        return bool(self.origins) and all(word.startswith("https://") for word in self.origins)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Host names a request may be for: loopback, what we bind, and the public origins; never ``*``.
+
+        Bound to every address, that is each address and name this machine has when it starts.
+        """
+        named = {*LOOPBACK, *(urlsplit(word).hostname or "" for word in self.origins)}
+        named |= _own_names() if self.everywhere else {self.host}
+        return tuple(sorted(f"[{name}]" if ":" in name else name for name in named if name))
+
+    @property
+    def public_origins(self) -> tuple[str, ...]:
+        """Every origin a page of ours can have, for checks of the ``Origin`` header."""
+        port = "" if self.port == 80 else f":{self.port}"
+        return tuple(dict.fromkeys((*self.origins, *(f"http://{host}{port}" for host in self.hosts))))
+
+    @property
+    def address(self) -> str:
+        """The URL to open in a browser on this machine, or the first public one."""
+        if self.origins:
+            return f"{self.origins[0]}/"
+        host = "127.0.0.1" if self.everywhere else self.bind.rpartition(":")[0]
+        return f"http://{host}:{self.port}/"
+
+    @property
     def run_dir(self) -> Path:
         """Sockets, pid files and locks. Moved to a short path when the home's is too long for sockets."""
         near = self.home / "run"
-        if len(str(near)) <= SOCKET_PATH_LIMIT:
+        if len(os.fsencode(near)) <= SOCKET_PATH_LIMIT:
             return near
-        digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
         return Path("/tmp") / f"pvelite-{os.geteuid()}-{digest}"  # noqa: S108  (0711, checked to be ours)
+
+    @property
+    def log_dir(self) -> Path:
+        """One file per role and per VM."""
+        return self.home / "log"
 
     @property
     def storage_dir(self) -> Path:
@@ -89,6 +180,21 @@ class Conf:
     def console_socket(self) -> Path:
         """Where the console proxy of this node listens (mode 0600)."""
         return self.run_dir / "console.sock"
+
+
+def _own_names() -> set[str]:
+    """This machine's host name and its interfaces' addresses, without a name server's help.
+
+    Link-local addresses are left out: they carry a zone, which no ``Host`` header has.
+    """
+    import psutil  # here: only who binds every address pays for it
+
+    names = {socket.gethostname(), socket.gethostname().split(".")[0]}
+    for addresses in psutil.net_if_addrs().values():
+        for found in addresses:
+            if found.family in (socket.AF_INET, socket.AF_INET6) and "%" not in found.address:
+                names.add(str(ipaddress.ip_address(found.address)))
+    return {name.lower() for name in names}
 
 
 @cache

