@@ -1,0 +1,114 @@
+"""What every kind of storage can do, and the values it answers.
+
+A volume is named as Proxmox names it: ``STORAGE:VOLNAME``. Sizes are bytes. A storage never sees a
+database row; every call may be made while guests run.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from vms.errors import StorageError
+
+DiskFormat = Literal["qcow2", "raw"]
+Content = Literal["images", "iso"]
+
+_STORAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,98}[A-Za-z0-9]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """One disk image or ISO.
+
+    ``size`` is what a guest sees, ``used`` what it takes on the storage, both in bytes; ``vmid`` is
+    the owner's, ``None`` for an ISO. ``path`` is where this node finds it.
+    """
+
+    volid: str
+    content: Content
+    format: str
+    size: int
+    used: int
+    path: Path
+    vmid: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path: what a person calls it."""
+        return self.path.name
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in the storage's folder that is not what belongs there, and is not offered."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a storage holds of one content, sorted by name, and what it refused to list."""
+
+    volumes: tuple[Volume, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageStatus:
+    """Bytes of the file system or pool. ``active`` is false when it cannot be used; ``text`` says why."""
+
+    active: bool
+    total: int = 0
+    used: int = 0
+    available: int = 0
+    text: str = ""
+
+
+class Storage(Protocol):
+    """A place for disks. Everything raises :class:`StorageError` in words a person can act on."""
+
+    name: str
+
+    async def status(self) -> StorageStatus:
+        """Room and health; never raises."""
+
+    async def check_space(self, size: int) -> None:
+        """Raises when ``size`` more bytes would not fit. Allocates nothing."""
+
+    async def allocate(self, vmid: int, size: int, fmt: DiskFormat) -> Volume:
+        """A new empty disk of ``size`` bytes for VM ``vmid``, under the lowest free number.
+
+        Undone by :meth:`free`; when it raises, nothing is left.
+        """
+
+    async def allocate_copy(self, vmid: int, source: Path, fmt: DiskFormat) -> Volume:
+        """A new disk holding a copy of a raw file we trust (a firmware's variable store)."""
+
+    async def free(self, volid: str) -> None:
+        """Delete a volume for good. One that is gone already is no error."""
+
+    def path(self, volid: str) -> Path:
+        """Where the volume is, without looking."""
+
+    async def find(self, volid: str) -> Volume:
+        """The volume as it is now; raises when it is missing or is no plain file."""
+
+    async def activate(self, volid: str, fmt: str) -> Volume:
+        """Make the volume ready for QEMU and check that it is what our record says (``fmt``)."""
+
+    async def list(self, content: Content, vmid: int | None = None) -> Listing:
+        """The volumes of one content; only that VM's with ``vmid``."""
+
+
+def split_volid(volid: str) -> tuple[str, str]:
+    """``local:101/vm-101-disk-0.qcow2`` → ``("local", "101/vm-101-disk-0.qcow2")``."""
+    storage, colon, name = volid.partition(":")
+    if not colon or not name or not _STORAGE_NAME.fullmatch(storage):
+        raise StorageError(
+            f"'{volid[:200]}' is no volume; write STORAGE:NAME, for example local:iso/debian.iso"
+        )
+    return storage, name
