@@ -114,6 +114,11 @@ def canonical(mapping: Mapping[str, str]) -> dict[str, str]:
     return result
 
 
+def check_saved(vm: VM, mapping: Mapping[str, str]) -> None:
+    """Everything :func:`save_config` would refuse, without writing. Raises :class:`ConfigErrors`."""
+    _Split(vm, canonical(mapping))
+
+
 def save_config(vm: VM, mapping: Mapping[str, str], *, digest: str = "") -> None:
     """Make ``mapping`` the whole configuration of ``vm``.
 

@@ -11,7 +11,7 @@ class Nic(models.Model):
     vm = models.ForeignKey("vms.VM", on_delete=models.CASCADE, related_name="nics")
     slot = models.CharField(max_length=8)
     model = models.CharField(max_length=20, default="virtio")
-    mac = models.CharField(max_length=17, unique=True, null=True, blank=True)  # noqa: DJ001  (NULLs never collide)
+    mac = models.CharField(max_length=17, unique=True, null=True, blank=True)
     bridge = models.CharField(max_length=20, blank=True)
     tag = models.PositiveIntegerField(null=True, blank=True)
     options = models.JSONField(default=dict, blank=True)

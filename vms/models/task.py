@@ -23,7 +23,7 @@ class Task(models.Model):
 
     ENDED = (Status.OK, Status.WARNINGS, Status.ERROR, Status.CANCELLED)
 
-    upid = models.CharField(max_length=200, unique=True, null=True, blank=True, editable=False)  # noqa: DJ001
+    upid = models.CharField(max_length=200, unique=True, null=True, blank=True, editable=False)
     type = models.CharField(max_length=32, help_text="PVE's task type, such as qmstart.")
     node = models.ForeignKey("vms.Node", on_delete=models.PROTECT, related_name="tasks")
     vm = models.ForeignKey("vms.VM", on_delete=models.SET_NULL, null=True, blank=True, related_name="tasks")

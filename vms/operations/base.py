@@ -173,11 +173,10 @@ def submit(type_: str, *, vm: VM, user: Any, params: Mapping[str, str] | None = 
             taken = VM.everything.filter(pk=fresh.pk, lock="").update(lock=verb.lock)
             if not taken:
                 raise StateError(f"VM {fresh.vmid} is locked ({fresh.lock}) by {holder(fresh)}.")
-        task = queue.enqueue(
+        return queue.enqueue(
             type_, node=fresh.node, vm=fresh, user=user, params=given,
             label=f"{verb.label} {fresh.vmid} ({fresh.display_name})",
         )  # fmt: skip
-    return task
 
 
 def holder(vm: VM) -> str:

@@ -1,0 +1,249 @@
+"""VMs with their drives and network cards.
+
+The page shows the configuration in PVE's own words: one line a key, one row a drive, one row a network card.
+All of it is checked together and written by ``save_config``; nothing is saved when one value is wrong, and
+the error stands beside the value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from vms.errors import ConfigErrors, VMError
+from vms.models import VM, Disk, Nic
+from vms.models.configuration import (
+    check_saved,
+    config_of,
+    drive_text,
+    is_drive,
+    nic_text,
+    save_config,
+    slot_kind,
+    with_parts,
+)
+from vms.operations.base import OPERATIONS, submit
+
+SECRET_KEYS = frozenset({"cipassword"})
+"""Written elsewhere, never shown: kept as they are."""
+OPERATOR_KEYS = frozenset({"args", "hookscript"})
+"""Reach the host itself: a superuser's alone."""
+POWER = ("qmstart", "qmshutdown", "qmstop", "qmreset", "qmpause", "qmresume")
+
+
+class SlotForm(forms.ModelForm[Any]):
+    """One drive or network card: its slot and its value as in the configuration file."""
+
+    value = forms.CharField(widget=forms.TextInput(attrs={"size": 90}), max_length=4000)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            text = drive_text(self.instance) if isinstance(self.instance, Disk) else nic_text(self.instance)
+            self.fields["value"].initial = text
+
+    def clean_slot(self) -> str:
+        slot: str = self.cleaned_data["slot"]
+        right = is_drive(slot) if self._meta.model is Disk else slot_kind(slot) == "net"
+        if not right:
+            example = "scsi0, sata1, ide2" if self._meta.model is Disk else "net0, net1"
+            raise ValidationError(f"'{slot}' is no slot of this kind; write for example {example}.")
+        return slot
+
+    def validate_constraints(self) -> None:
+        """Slots, MACs and volumes are judged by the whole configuration, not row by row."""
+
+
+class SlotFormSet(forms.BaseInlineFormSet[Any, Any, Any]):
+    """Rows that are read here and written by ``save_config``."""
+
+    new_objects: list[Any]
+    changed_objects: list[Any]
+    deleted_objects: list[Any]
+
+    def save(self, commit: bool = True) -> list[Any]:
+        self.new_objects = self.changed_objects = self.deleted_objects = []
+        return []
+
+    def validate_unique(self) -> None:
+        """See :meth:`SlotForm.validate_constraints`."""
+
+    def rows(self) -> dict[str, tuple[str, forms.ModelForm[Any]]]:
+        """Slot → (value, form) of the rows that stay."""
+        kept: dict[str, tuple[str, forms.ModelForm[Any]]] = {}
+        for form in self.forms:
+            data = getattr(form, "cleaned_data", {})
+            if data.get("slot") and data.get("value") and not data.get("DELETE"):
+                if data["slot"] in kept:
+                    form.add_error("slot", f"{data['slot']} is given twice; every slot holds one device.")
+                kept[data["slot"]] = (data["value"].strip(), form)
+        return kept
+
+
+class DiskInline(admin.TabularInline[Disk, VM]):
+    model = Disk
+    form = SlotForm
+    formset = SlotFormSet
+    fields = ["slot", "value"]
+    extra = 1
+
+
+class NicInline(admin.TabularInline[Nic, VM]):
+    model = Nic
+    form = SlotForm
+    formset = SlotFormSet
+    fields = ["slot", "value"]
+    extra = 1
+
+
+class VMForm(forms.ModelForm[VM]):
+    """The configuration's remaining keys, one ``key: value`` a line."""
+
+    configuration = forms.CharField(
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 18, "cols": 90, "spellcheck": "false"}),
+        help_text="One 'key: value' a line, as in the configuration file. Drives and network cards stand below.",
+    )
+
+    class Meta:
+        model = VM
+        fields = ["pool"]
+
+    request: HttpRequest
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.fields["configuration"].initial = "\n".join(
+                f"{key}: {value}" for key, value in self.stored().items() if key not in SECRET_KEYS
+            )
+
+    def stored(self) -> dict[str, str]:
+        """The keys that stand in this form's text."""
+        whole = config_of(self.instance)
+        return {key: text for key, text in whole.items() if not is_drive(key) and slot_kind(key) != "net"}
+
+    def clean_configuration(self) -> dict[str, str]:
+        wanted: dict[str, str] = {}
+        for number, line in enumerate(self.cleaned_data["configuration"].splitlines(), 1):
+            if not line.strip():
+                continue
+            key, colon, value = line.partition(":")
+            key = key.strip()
+            if not colon or not key:
+                raise ValidationError(f"Line {number} is not 'key: value'.")
+            if is_drive(key) or slot_kind(key) == "net":
+                raise ValidationError(f"Line {number}: {key} has its own row below.")
+            if key in wanted:
+                raise ValidationError(f"Line {number}: {key} is given twice.")
+            wanted[key] = value.strip()
+        stored = self.stored()
+        wanted.update({key: stored[key] for key in SECRET_KEYS & stored.keys()})
+        for key in sorted(OPERATOR_KEYS):
+            if wanted.get(key) != stored.get(key) and not self.request.user.is_superuser:
+                raise ValidationError(f"Only a superuser may change {key}.")
+        return wanted
+
+
+@admin.register(VM)
+class VMAdmin(admin.ModelAdmin[VM]):
+    form = VMForm
+    inlines = [DiskInline, NicInline]
+    fields = ["vmid", "stage", "node", "status", "lock", "owner", "pool", "configuration"]
+    readonly_fields = ["vmid", "stage", "node", "status", "lock", "owner"]
+    list_display = ["vmid", "name", "node", "stage", "status", "lock", "ostype", "cores", "memory"]
+    list_filter = ["stage", "status", "node", "pool", "template"]
+    search_fields = ["=vmid", "name", "tags", "nics__mac"]
+    list_select_related = ["node"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[VM]:
+        return with_parts(VM.everything.all())  # type: ignore[no-any-return]
+
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """A VM is made by the wizard, whose draft then stands here."""
+        return redirect(reverse("vms:create"))
+
+    def has_delete_permission(self, request: HttpRequest, obj: VM | None = None) -> bool:
+        return False  # destroying is an operation with its own questions, on the VM's page
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change, **kwargs)
+        form.request = request
+        return form
+
+    def _create_formsets(self, request: HttpRequest, obj: Any, change: bool) -> Any:
+        formsets, inlines = super()._create_formsets(request, obj, change)  # type: ignore[misc]
+        if request.method == "POST" and change:
+            self._check_whole(obj, formsets)
+        return formsets, inlines
+
+    def _check_whole(self, vm: VM, formsets: list[Any]) -> None:
+        """Judge drives, cards and keys together; errors go to the row or line they belong to."""
+        text = getattr(vm, "_admin_configuration", None)
+        if text is None or not all(formset.is_valid() for formset in formsets):
+            return
+        rows = {slot: row for formset in formsets for slot, row in formset.rows().items()}
+        mapping = {**text, **{slot: value for slot, (value, _) in rows.items()}}
+        try:
+            check_saved(vm, mapping)
+        except ConfigErrors as errors:
+            for error in errors:
+                if error.key in rows:
+                    rows[error.key][1].add_error(
+                        "value", f"{error.part}: {error.text}" if error.part else error.text
+                    )
+            others = [str(error) for error in errors if error.key not in rows]
+            if others:
+                vm._admin_form.add_error("configuration", ValidationError(others))  # type: ignore[attr-defined]
+            for formset in formsets:
+                formset._errors = [form.errors for form in formset.forms]
+        vm._admin_mapping = mapping  # type: ignore[attr-defined]
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
+        vm = super().save_form(request, form, change)
+        vm._admin_configuration = form.cleaned_data.get("configuration")
+        vm._admin_form = form
+        return vm
+
+    def save_model(self, request: HttpRequest, obj: VM, form: Any, change: bool) -> None:
+        VM.everything.filter(pk=obj.pk).update(pool=obj.pool)
+        save_config(obj, obj._admin_mapping)  # type: ignore[attr-defined]
+        if obj.running:
+            self.message_user(
+                request,
+                "The VM is running: it keeps what it has until it is shut down and started.",
+                messages.WARNING,
+            )
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        """Django's own actions, and the power verbs as submitted operations."""
+        actions = super().get_actions(request)
+        for type_ in POWER:
+            actions[type_] = (_submitting(type_), type_, OPERATIONS[type_].label)
+        return actions
+
+
+def _submitting(type_: str) -> Any:
+    """An admin action that asks for verb ``type_`` on every selected VM."""
+
+    def action(modeladmin: VMAdmin, request: HttpRequest, vms: QuerySet[VM]) -> None:
+        for vm in vms:
+            if vm.stage != VM.Stage.DEFINED:
+                text = f"{vm} is not defined yet ({vm.get_stage_display()})."
+                modeladmin.message_user(request, text, messages.ERROR)
+                continue
+            try:
+                task = submit(type_, vm=vm, user=request.user)
+            except VMError as error:
+                modeladmin.message_user(request, f"{vm}: {error}", messages.ERROR)
+            else:
+                modeladmin.message_user(request, f"{task.label}: submitted.")
+
+    return action
