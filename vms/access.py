@@ -95,10 +95,13 @@ def may(user: Any, privilege: str, path: str, *, pool: str = "") -> bool:
 
 
 def may_vm(user: Any, privilege: str, vm: VM) -> bool:
-    """:func:`may` for a VM, its pool included. A draft belongs to who made it."""
-    if vm.stage == VM.Stage.DRAFT and user is not None and user.is_authenticated and user.is_active:
-        if vm.owner_id == user.pk:
-            return True
+    """:func:`may` for a VM, its pool included.
+
+    A draft belongs to who made it, except that turning it into a VM needs ``VM.Allocate`` like any creation.
+    """
+    known = user is not None and user.is_authenticated and user.is_active
+    if known and vm.stage == VM.Stage.DRAFT and vm.owner_id == user.pk and privilege != "VM.Allocate":
+        return True
     return may(user, privilege, vm.path, pool=vm.pool.name if vm.pool else "")
 
 

@@ -109,7 +109,7 @@ class VMForm(forms.ModelForm[VM]):
     configuration = forms.CharField(
         required=False,
         widget=forms.Textarea(attrs={"rows": 18, "cols": 90, "spellcheck": "false"}),
-        help_text="One 'key: value' a line, as in the configuration file. Drives and network cards stand below.",
+        help_text="One 'key: value' a line, as in the configuration file; drives and network cards below.",
     )
 
     class Meta:
