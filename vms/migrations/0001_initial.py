@@ -90,6 +90,7 @@ class Migration(migrations.Migration):
                 ('detail', models.TextField(blank=True, help_text="The raw words behind the message: QEMU's log and command line.")),
                 ('progress', models.FloatField(blank=True, help_text='0 to 1.', null=True)),
                 ('boot', models.CharField(blank=True, max_length=32)),
+                ('lock', models.CharField(blank=True, help_text="The VM's lock this task holds; given back when it ends.", max_length=20)),
                 ('cancel_requested', models.BooleanField(default=False)),
                 ('created', models.DateTimeField(auto_now_add=True, db_index=True)),
                 ('started', models.DateTimeField(blank=True, null=True)),

@@ -49,6 +49,9 @@ class Task(models.Model):
     )
     progress = models.FloatField(null=True, blank=True, help_text="0 to 1.")
     boot = models.CharField(max_length=32, blank=True)
+    lock = models.CharField(
+        max_length=20, blank=True, help_text="The VM's lock this task holds; given back when it ends."
+    )
     cancel_requested = models.BooleanField(default=False)
     created = models.DateTimeField(auto_now_add=True, db_index=True)
     started = models.DateTimeField(null=True, blank=True)

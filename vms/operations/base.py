@@ -1,26 +1,27 @@
 """What a verb is, and the one way to ask for it.
 
-A verb is a class with :meth:`check` (changes nothing; runs when asked *and* again under the VM's lock on the
-node) and :meth:`run` (the work, on the node). :func:`submit` is the only door to all of them: it checks the
-privilege, the state and the parameters, and inserts the task row, in one transaction.
+A verb is a class with :meth:`~Operation.check` (changes nothing; runs when asked *and* again under the VM's
+lock on the node) and :meth:`~Operation.run` (the work, on the node). :func:`submit` is the only door to the
+verbs of a VM, :func:`submit_on` to those of a node: they check the privilege, the state and the parameters,
+and insert the task row, in one transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 from django.db import transaction
 
 from vms import access
-from vms.errors import ConfigError, ConfigErrors, StateError
+from vms.errors import ConfigError, ConfigErrors, LockedError, StateError
 from vms.models import VM, Node, Task
 from vms.schema.option import option_table, options_of
 from vms.tasks import queue
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,16 @@ class NoParams(Params):
 
 
 class Guest(Protocol):
-    """A live QEMU process, as an operation sees it."""
+    """A live QEMU process, as an operation sees it.
+
+    ``running`` is the process (:class:`vms.qemu.process.Running`), ``monitor`` its QMP connection,
+    ``status`` what QEMU last said of itself (``VM.Status``).
+    """
 
     vmid: int
-    pid: int
+    running: Any
     monitor: Any
+    status: str
 
 
 class NodeServices(Protocol):
@@ -48,18 +54,35 @@ class NodeServices(Protocol):
     facts: Any
     paths: Any
     boot: str
+    user: str | None
+    """Whom QEMU runs as; None: as the worker itself."""
 
     def guest(self, vmid: int) -> Guest | None:
         """The live process of a VM, or None."""
 
-    async def attach(self, vm: VM, running: Any) -> Guest:
-        """Watch a process just launched: connect QMP, follow events, observe its status."""
+    def storage(self, name: str, facts: Mapping[str, Any]) -> Any:
+        """The driver (:class:`vms.storage.base.Storage`) of a storage described by ``facts``."""
+
+    async def attach(self, vm: VM, launched: Any, record: Mapping[str, Any]) -> Guest:
+        """Watch a process just launched: follow its events, store the launch record and its status."""
 
     async def observe(self, vmid: int) -> str:
-        """Ask QEMU for the status now, store it, hint the pages; returns it."""
+        """Ask QEMU for the status now, store it, hint the pages; returns it (``stopped``: no process)."""
 
-    async def gone(self, vmid: int, timeout: float) -> bool:
+    def expect_end(self, vmid: int, why: str) -> None:
+        """Say that the process is about to end on purpose, so that its end is no accident."""
+
+    async def gone(self, vmid: int, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until the VM's process has ended and was cleaned up. False on time-out."""
+
+    async def clean(self, vmid: int) -> None:
+        """Remove what a run leaves on the host: helper processes, sockets. For a VM without a process."""
+
+    async def scan(self, storage: str = "") -> int:
+        """Read the storages (or the one) again; answers how many volumes were found."""
+
+    async def overrule(self, vm_id: int, types: frozenset[str], why: str) -> None:
+        """End the running tasks of these types on that VM row, and wait until they have ended."""
 
 
 class Context(Protocol):
@@ -70,54 +93,98 @@ class Context(Protocol):
     user: Any
     params: Any
     services: NodeServices
-    undo: AsyncExitStack
 
     @property
     def monitor(self) -> Any:
         """The VM's QMP monitor. Raises :class:`StateError` when it is not running."""
 
-    async def db(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run database work off the event loop."""
+    async def db(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run database work off the event loop. Ends before a cancellation goes on."""
 
     async def log(self, text: str) -> None:
-        """Add a line to the task's log."""
+        """Add a line to the task's log (written behind; in order)."""
 
     async def warn(self, text: str) -> None:
         """Add a warning; the task then ends as ``warnings``."""
 
-    async def progress(self, fraction: float, text: str = "") -> None:
+    async def progress(self, fraction: float | None, text: str = "") -> None:
         """Say how far it is, 0 to 1."""
 
     def on_undo(self, text: str, work: Callable[[], Awaitable[None]]) -> None:
         """Register the inverse of a host step just made; run (last first) unless the operation succeeds."""
 
+    def keep(self) -> None:
+        """Drop what was registered: from here on the work done stands, whatever fails next."""
 
-class Operation(Protocol):
-    """One verb."""
 
-    type: ClassVar[str]
-    privilege: ClassVar[str]
-    label: ClassVar[str]
-    lock: ClassVar[str]
-    params: ClassVar[type[Params]]
+class Operation:
+    """One verb. Subclass it and register it with :func:`operation`."""
+
+    type: ClassVar[str] = ""
+    privilege: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+    lock: ClassVar[str] = ""
+    accepts_locks: ClassVar[frozenset[str]] = frozenset()
+    """Locks of others under which this verb is allowed all the same."""
+    params: ClassVar[type[Params]] = NoParams
+
+    def authorise(self, user: Any, vm: VM, params: Any) -> None:
+        """Raise :class:`AccessError` unless ``user`` may. Asked when submitted and when it starts."""
+        access.require_vm(user, self.privilege, vm)
 
     def check(self, vm: VM, params: Any) -> None:
         """Raise :class:`StateError` (or another :class:`VMError`) when this cannot be done now."""
 
     async def run(self, ctx: Context) -> None:
         """Do it."""
+        raise NotImplementedError
+
+    async def resume(self, ctx: Context) -> None:
+        """Settle a task whose worker died while it ran.
+
+        Returns when the goal was reached all the same (the task ends well); raises with the definite
+        reason otherwise, having cleaned up what the dead worker left.
+        """
+        raise StateError(f"The worker was restarted in the middle of this task. {await self.now(ctx)}")
+
+    @staticmethod
+    async def now(ctx: Context) -> str:
+        """What the VM is now, in a sentence."""
+        status = await ctx.services.observe(ctx.vm.vmid)
+        return f"VM {ctx.vm.vmid} is {status}; look at it and repeat if need be."
+
+
+class NodeOperation(Operation):
+    """A verb about the node, not about a VM (``ctx.vm`` is not to be used)."""
+
+    def authorise_on(self, user: Any, node: Node, params: Any) -> None:
+        """Raise :class:`AccessError` unless ``user`` may."""
+        access.require(user, self.privilege, f"/nodes/{node.name}")
+
+    def check_on(self, node: Node, params: Any) -> None:
+        """Raise :class:`VMError` when this cannot be done now."""
+
+    def subject(self, params: Any) -> str:
+        """What it is done to, for the task's label."""
+        return ""
+
+    async def resume(self, ctx: Context) -> None:
+        """These are safe to do twice."""
+        await self.run(ctx)
 
 
 OPERATIONS: dict[str, Operation] = {}
 """PVE task type → the verb. Filled by importing :mod:`vms.operations`."""
 
+O = TypeVar("O", bound=Operation)  # noqa: E741
+
 
 def operation(
     type_: str, *, privilege: str, label: str, lock: str = "", params: type[Params] = NoParams
-) -> Callable[[type], type]:
+) -> Callable[[type[O]], type[O]]:
     """Register a class as the verb ``type_``. ``lock`` is PVE's word for a VM it holds for long."""
 
-    def register(cls: type) -> type:
+    def register(cls: type[O]) -> type[O]:
         if type_ in OPERATIONS:
             raise ValueError(f"two operations are called {type_}")
         members: dict[str, Any] = {
@@ -163,26 +230,52 @@ def submit(type_: str, *, vm: VM, user: Any, params: Mapping[str, str] | None = 
     """
     verb = OPERATIONS[type_]
     given = dict(params or {})
-    if user is not None:
-        access.require_vm(user, verb.privilege, vm)
     parsed = parse_params(verb.params, given)
+    if user is not None:
+        verb.authorise(user, vm, parsed)
     with transaction.atomic():
         fresh = VM.everything.select_related("node", "pool").get(pk=vm.pk)
+        check_lock(verb, fresh)
         verb.check(fresh, parsed)
         if verb.lock:
-            taken = VM.everything.filter(pk=fresh.pk, lock="").update(lock=verb.lock)
+            taken = VM.everything.filter(pk=fresh.pk, lock=fresh.lock).update(lock=verb.lock)
             if not taken:
-                raise StateError(f"VM {fresh.vmid} is locked ({fresh.lock}) by {holder(fresh)}.")
-        return queue.enqueue(
-            type_, node=fresh.node, vm=fresh, user=user, params=given,
+                raise StateError(f"VM {fresh.vmid} was locked by somebody else a moment ago.")
+        task = queue.enqueue(
+            type_, node=fresh.node, vm=fresh, user=user, params=given, lock=verb.lock,
             label=f"{verb.label} {fresh.vmid} ({fresh.display_name})",
         )  # fmt: skip
+    return task
+
+
+def submit_on(type_: str, *, node: Node, user: Any, params: Mapping[str, str] | None = None) -> Task:
+    """:func:`submit` for a verb about the node itself."""
+    verb = OPERATIONS[type_]
+    if not isinstance(verb, NodeOperation):
+        raise ValueError(f"{type_} is about a VM")
+    given = dict(params or {})
+    parsed = parse_params(verb.params, given)
+    if user is not None:
+        verb.authorise_on(user, node, parsed)
+    with transaction.atomic():
+        verb.check_on(node, parsed)
+        label = f"{verb.label} {verb.subject(parsed)}".strip()
+        return queue.enqueue(type_, node=node, vm=None, user=user, params=given, label=label)
+
+
+def check_lock(verb: Operation, vm: VM, *, own: str = "") -> None:
+    """Raise :class:`LockedError` when another operation's lock forbids ``verb``. ``own``: held by the asker."""
+    if vm.lock and vm.lock != own and vm.lock not in verb.accepts_locks:
+        raise LockedError(f"VM {vm.vmid} is locked ({vm.lock}) by {holder(vm)}.")
 
 
 def holder(vm: VM) -> str:
     """Who holds the VM's lock, in words."""
     task = Task.objects.filter(vm=vm, status__in=queue.UNFINISHED).order_by("pk").first()
-    if task is None:
-        return "an operation that is no longer running"
+    return told(task) if task is not None else "an operation that is no longer running"
+
+
+def told(task: Task) -> str:
+    """A task as somebody who waits for it reads it."""
     since = task.created.strftime("%H:%M")
     return f"'{task.label}', started by {task.username or 'system'} at {since} UTC"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -17,6 +18,22 @@ CLAIM_LIMIT = 50
 UNFINISHED = (Task.Status.QUEUED, Task.Status.RUNNING)
 
 
+@dataclass(frozen=True)
+class Claimed:
+    """A row taken: its number and the row of the VM it is about (None: about the node)."""
+
+    pk: int
+    vm_id: int | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a task's log."""
+
+    text: str
+    level: str = TaskLogLine.Level.INFO
+
+
 def topics_of(task: Task) -> list[str]:
     """What to hint when ``task`` changes."""
     topics = ["tasks", f"task-{task.pk}"]
@@ -26,13 +43,23 @@ def topics_of(task: Task) -> list[str]:
 
 
 def enqueue(
-    type_: str, *, node: Node, vm: VM | None, user: Any, label: str, params: Mapping[str, Any]
+    type_: str,
+    *,
+    node: Node,
+    vm: VM | None,
+    user: Any,
+    label: str,
+    params: Mapping[str, Any],
+    lock: str = "",
 ) -> Task:
-    """Insert a queued row, in the caller's transaction; on commit ring the node and tell the pages."""
+    """Insert a queued row, in the caller's transaction; on commit ring the node and tell the pages.
+
+    ``lock`` is the VM's lock the caller took in this task's name: it ends with the task.
+    """
     username = user.get_username() if user is not None else "system"
     task = Task.objects.create(
         type=type_, node=node, vm=vm, vmid=vm.vmid if vm else None, user=user, username=username,
-        label=label, params=dict(params),
+        label=label[:100], params=dict(params), lock=lock,
     )  # fmt: skip
     upid = Upid(
         node=node.name, number=task.pk, start=int(task.created.timestamp()), type=type_,
@@ -49,50 +76,96 @@ def enqueue(
     return task
 
 
-def claim(node: Node, boot: str) -> list[int]:
+def claim(node: Node, boot: str) -> list[Claimed]:
     """Take the waiting rows of ``node`` for worker life ``boot``. Two claimers never get the same row."""
     waiting = Task.objects.filter(node=node, status=Task.Status.QUEUED).order_by("pk")
     taken = []
-    for pk in list(waiting.values_list("pk", flat=True)[:CLAIM_LIMIT]):
+    for pk, vm_id in list(waiting.values_list("pk", "vm_id")[:CLAIM_LIMIT]):
         mine = Task.objects.filter(pk=pk, status=Task.Status.QUEUED).update(
             status=Task.Status.RUNNING, boot=boot, started=timezone.now()
         )
         if mine:
-            taken.append(pk)
+            taken.append(Claimed(pk, vm_id))
     return taken
 
 
-def finish(task: Task, boot: str, status: Task.Status, *, message: str = "", detail: str = "") -> bool:
+def inherit(node: Node, boot: str) -> list[Claimed]:
+    """Take over the rows an earlier life of this node's worker left running. Call once, holding its lock."""
+    left = Task.objects.filter(node=node, status=Task.Status.RUNNING).exclude(boot=boot).order_by("pk")
+    found = [Claimed(pk, vm_id) for pk, vm_id in left.values_list("pk", "vm_id")]
+    Task.objects.filter(pk__in=[row.pk for row in found], status=Task.Status.RUNNING).update(boot=boot)
+    return found
+
+
+def cancellations(node: Node, boot: str) -> list[int]:
+    """The running rows of life ``boot`` that somebody wants stopped."""
+    rows = Task.objects.filter(node=node, boot=boot, status=Task.Status.RUNNING, cancel_requested=True)
+    return list(rows.values_list("pk", flat=True))
+
+
+def finish(
+    task: Task,
+    boot: str,
+    status: Task.Status,
+    *,
+    message: str = "",
+    detail: str = "",
+    lines: Sequence[Line] = (),
+) -> bool:
     """End a running row of life ``boot``. False when another life has already ended it.
 
-    The log gets PVE's closing line (``TASK OK``, ``TASK WARNINGS: n``, ``TASK ERROR: text``).
+    The log gets ``lines`` and PVE's closing line (``TASK OK``, ``TASK WARNINGS: n``, ``TASK ERROR: text``);
+    the VM gets its lock back.
     """
-    closing = {
-        Task.Status.OK: "TASK OK",
-        Task.Status.WARNINGS: f"TASK WARNINGS: {task.lines.filter(level=TaskLogLine.Level.WARNING).count()}",
-        Task.Status.CANCELLED: "TASK ERROR: cancelled",
-    }.get(status, f"TASK ERROR: {message}")
     with transaction.atomic():
         done = Task.objects.filter(pk=task.pk, boot=boot, status=Task.Status.RUNNING).update(
             status=status, message=message, detail=detail, ended=timezone.now(), progress=None
         )
         if done:
-            level = TaskLogLine.Level.ERROR if status == Task.Status.ERROR else TaskLogLine.Level.INFO
-            TaskLogLine.objects.create(task=task, level=level, text=closing)
+            warned = [line for line in lines if line.level == TaskLogLine.Level.WARNING]
+            add_lines(task, [*lines, _closing(task, status, message, len(warned))])
+            release(task)
+    if not done:
+        return False
     notify.changed(*topics_of(task))
-    return bool(done)
+    return True
 
 
-def write(task: Task, text: str, level: TaskLogLine.Level = TaskLogLine.Level.INFO) -> None:
-    """Add a line to the task's log."""
-    TaskLogLine.objects.create(task=task, level=level, text=text)
+def _closing(task: Task, status: Task.Status, message: str, warned: int) -> Line:
+    """PVE's last line of a log."""
+    if status == Task.Status.OK:
+        return Line("TASK OK")
+    if status == Task.Status.WARNINGS:
+        before = task.lines.filter(level=TaskLogLine.Level.WARNING).count()
+        return Line(f"TASK WARNINGS: {before + warned}")
+    if status == Task.Status.CANCELLED:
+        return Line(f"TASK ERROR: {message or 'cancelled'}", TaskLogLine.Level.ERROR)
+    return Line(f"TASK ERROR: {message}", TaskLogLine.Level.ERROR)
+
+
+def release(task: Task) -> None:
+    """Give back the VM's lock a task held."""
+    if task.lock and task.vm_id is not None:
+        VM.everything.filter(pk=task.vm_id, lock=task.lock).update(lock="")
+
+
+def add_lines(task: Task, lines: Sequence[Line]) -> None:
+    """Add lines to the task's log, in order."""
+    TaskLogLine.objects.bulk_create(
+        [TaskLogLine(task_id=task.pk, level=line.level, text=line.text) for line in lines]
+    )
+
+
+def write(task: Task, *lines: Line) -> None:
+    """Add lines to the task's log and tell who reads it."""
+    add_lines(task, lines)
     notify.changed(f"task-{task.pk}")
 
 
-def set_progress(task: Task, fraction: float, message: str = "") -> None:
-    """Store how far a running task is (0 to 1) and, in words, what it is doing."""
+def set_progress(task: Task, fraction: float | None, message: str = "") -> None:
+    """Store how far a running task is (0 to 1; None: not known) and, in words, what it does or waits for."""
     Task.objects.filter(pk=task.pk, status=Task.Status.RUNNING).update(
-        progress=min(1.0, max(0.0, fraction)), message=message
+        progress=None if fraction is None else min(1.0, max(0.0, fraction)), message=message
     )
     notify.changed("tasks", f"task-{task.pk}")
 
@@ -105,7 +178,8 @@ def request_cancel(task: Task) -> bool:
         )
         running = 0
         if waiting:
-            TaskLogLine.objects.create(task=task, level=TaskLogLine.Level.INFO, text="TASK ERROR: cancelled")
+            add_lines(task, [Line("TASK ERROR: cancelled", TaskLogLine.Level.ERROR)])
+            release(task)
         else:
             running = Task.objects.filter(pk=task.pk, status=Task.Status.RUNNING).update(
                 cancel_requested=True
