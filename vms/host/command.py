@@ -141,7 +141,7 @@ async def run(
     argv: Sequence[str],
     *,
     input: bytes | None = None,
-    timeout: float = 60,  # noqa: ASYNC109  the process group has to be ended, not only the wait
+    timeout: float = 60,
     user: str | None = None,
     cwd: str = "/",
     env: Mapping[str, str] | None = None,

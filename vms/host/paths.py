@@ -11,51 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vms.errors import VMError
-
-
-@dataclass(frozen=True)
-class VMPaths:
-    """Everything of one VM in the run and log directories. See :class:`RunPaths`."""
-
-    vmid: int
-    folder: Path
-    log: Path
-
-    @property
-    def qmp(self) -> Path:
-        """The worker's own monitor socket."""
-        return self.folder / "qmp" / "qmp.sock"
-
-    @property
-    def qmp_ops(self) -> Path:
-        """A second monitor socket, for an operator or a second process."""
-        return self.folder / "qmp" / "qmp-ops.sock"
-
-    @property
-    def vnc(self) -> Path:
-        return self.folder / "console" / "vnc.sock"
-
-    @property
-    def serial(self) -> Path:
-        return self.folder / "console" / "serial0.sock"
-
-    @property
-    def agent(self) -> Path:
-        return self.folder / "agent" / "qga.sock"
-
-    @property
-    def tpm(self) -> Path:
-        """The socket on which swtpm waits for QEMU."""
-        return self.folder / "tpm" / "swtpm.sock"
-
-    @property
-    def tpm_pidfile(self) -> Path:
-        return self.folder / "tpm" / "swtpm.pid"
-
-    @property
-    def pidfile(self) -> Path:
-        return self.folder / "qemu.pid"
-
+from vms.hardware.context import RuntimePaths
 
 SUBFOLDERS = ("qmp", "console", "agent", "tpm")
 """Apart from each other, so that who may open a console cannot reach a monitor."""
@@ -69,29 +25,34 @@ class RunPaths:
     log_dir: Path
     user: str | None = None
 
-    def vm(self, vmid: int) -> VMPaths:
+    def vm(self, vmid: int) -> RuntimePaths:
         """The names only; nothing is made."""
-        return VMPaths(vmid, self.run_dir / "vm" / str(vmid), self.log_dir / f"vm-{vmid}.log")
+        return RuntimePaths.of(str(self.run_dir), str(self.log_dir), vmid)
 
-    def prepare(self, vmid: int) -> VMPaths:
+    def log(self, vmid: int) -> Path:
+        """Where what the VM's QEMU prints is kept."""
+        return self.log_dir / f"vm-{vmid}.log"
+
+    def prepare(self, vmid: int) -> RuntimePaths:
         """Make the VM's folders: QEMU's user's, 0700; what lies above can be crossed (0711), not read.
 
-        Folders that exist must be real ones with the right owner; anything else (a symlink planted
-        there) raises :class:`VMError`.
+        Folders that exist are given the right owner and mode; what is no real folder (a symlink
+        planted there) raises :class:`VMError`. Blocks for a moment: call it in a thread.
         """
         paths = self.vm(vmid)
         uid, gid = _ids(self.user)
         make_folder(self.run_dir, os.geteuid(), os.getegid(), 0o711)
         make_folder(self.run_dir / "vm", os.geteuid(), os.getegid(), 0o711)
         make_folder(self.log_dir, os.geteuid(), os.getegid(), 0o700)
-        make_folder(paths.folder, uid, gid, 0o700)
+        folder = Path(paths.folder)
+        make_folder(folder, uid, gid, 0o700)
         for name in SUBFOLDERS:
-            make_folder(paths.folder / name, uid, gid, 0o700)
+            make_folder(folder / name, uid, gid, 0o700)
         return paths
 
     def clear(self, vmid: int) -> None:
         """Remove the VM's run folder with the sockets in it; the log stays. For a VM that has ended."""
-        remove_tree(self.vm(vmid).folder)
+        remove_tree(Path(self.vm(vmid).folder))
 
 
 def _ids(user: str | None) -> tuple[int, int]:

@@ -89,7 +89,7 @@ class Monitor:
         self._watcher = asyncio.create_task(self._watch(), name="qmp-watch")
 
     @classmethod
-    async def connect(cls, path: str | Path, timeout: float = 5) -> Self:  # noqa: ASYNC109
+    async def connect(cls, path: str | Path, timeout: float = 5) -> Self:
         """Connect to the QMP socket at ``path`` within ``timeout`` seconds.
 
         Raises :class:`MonitorError` (class ``Disconnected``) when nobody listens there, when somebody
@@ -98,7 +98,7 @@ class Monitor:
         return await cls._open(str(path), timeout)
 
     @classmethod
-    async def over(cls, connected: socket.socket, timeout: float = 5) -> Self:  # noqa: ASYNC109
+    async def over(cls, connected: socket.socket, timeout: float = 5) -> Self:
         """The same over a socket that is connected already; it belongs to the monitor from now on."""
         try:
             return await cls._open(connected, timeout)
@@ -107,7 +107,7 @@ class Monitor:
             raise
 
     @classmethod
-    async def _open(cls, address: str | socket.socket, timeout: float) -> Self:  # noqa: ASYNC109
+    async def _open(cls, address: str | socket.socket, timeout: float) -> Self:
         client = QMPClient()
         try:
             async with asyncio.timeout(timeout):
@@ -188,7 +188,7 @@ class Monitor:
         self,
         command: str,
         arguments: Mapping[str, Any] | None = None,
-        timeout: float = 30,  # noqa: ASYNC109
+        timeout: float = 30,
     ) -> Any:
         """Send one command and answer its ``return`` value.
 

@@ -60,11 +60,11 @@ class Launched:
 async def launch(
     argv: Sequence[str],
     *,
-    qmp: Path,
-    log: Path,
+    qmp: str | Path,
+    log: str | Path,
     user: str | None = None,
     pass_fds: Sequence[int] = (),
-    timeout: float = 30,  # noqa: ASYNC109  the child must be ended, not only the wait
+    timeout: float = 30,
 ) -> Launched:
     """Start QEMU and answer when its monitor at ``qmp`` does.
 
@@ -76,6 +76,7 @@ async def launch(
     Raises :class:`LaunchError` with QEMU's own words when it ends first or is silent for
     ``timeout`` seconds. After any failure, cancellation too, no process is left.
     """
+    log = Path(log)
     with _open_log(log) as output:
         began = output.seek(0, os.SEEK_END)
         process = _spawn(argv, output, user, pass_fds)
@@ -137,7 +138,7 @@ def _set_limits(pid: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _wait_for_monitor(process: subprocess.Popen[bytes], qmp: Path) -> Monitor:
+async def _wait_for_monitor(process: subprocess.Popen[bytes], qmp: str | Path) -> Monitor:
     """Connect as soon as this very process listens; :class:`MonitorError` once it has ended."""
     while process.poll() is None:
         connected = _connect(qmp, process.pid)
@@ -154,7 +155,7 @@ async def _wait_for_monitor(process: subprocess.Popen[bytes], qmp: Path) -> Moni
     raise MonitorError("connect", "Disconnected", "QEMU has ended")
 
 
-def _connect(path: Path, pid: int) -> socket.socket | None:
+def _connect(path: str | Path, pid: int) -> socket.socket | None:
     """A connection to the monitor at ``path`` if process ``pid`` owns it, else ``None``.
 
     The owner is asked of the kernel: a socket file left by an earlier run, or another QEMU on the
@@ -212,7 +213,7 @@ def alive(running: Running) -> bool:
     return start_time(running.pid) == running.start_time
 
 
-def adopt(pidfile: Path, vmid: int) -> Running | None:
+def adopt(pidfile: str | Path, vmid: int) -> Running | None:
     """The running QEMU that ``pidfile`` names, or ``None`` when it is not that VM's QEMU any more.
 
     Believed only if the process's arguments name the folder the pid file lies in (where its monitor
@@ -226,7 +227,7 @@ def adopt(pidfile: Path, vmid: int) -> Running | None:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError):
         return None
-    folder = os.fsencode(pidfile.parent) + b"/"
+    folder = os.fsencode(Path(pidfile).parent) + b"/"
     ours = any(folder in word for word in words)
     named = words[words.index(b"-id") + 1] if b"-id" in words[:-1] else str(vmid).encode()
     if began is None or not ours or named != str(vmid).encode():
@@ -296,7 +297,7 @@ def watch(running: Running, callback: Callable[[int | None], None]) -> Watch | N
     return Watch(running, descriptor, callback)
 
 
-async def wait_ended(running: Running, timeout: float) -> bool:  # noqa: ASYNC109
+async def wait_ended(running: Running, timeout: float) -> bool:
     """Wait up to ``timeout`` seconds for the process to end; answers whether it has."""
     ended = asyncio.Event()
     watcher = watch(running, lambda _code: ended.set())
