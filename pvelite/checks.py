@@ -30,7 +30,7 @@ def check_qemu(**_: Any) -> Iterable[CheckMessage]:
         )
         return
     try:
-        words = run_sync([QEMU, "-version"]).stdout
+        words = run_sync([QEMU, "-version"]).text
     except CommandError as error:
         yield Error(f"{QEMU} does not run: {error}", id="pvelite.E002")
         return

@@ -18,6 +18,7 @@ import psutil
 from pvelite.conf import Conf
 from pvelite.server import LISTEN_FD, ROLES, SUPERVISOR
 from vms.errors import StateError
+from vms.qemu.process import start_time
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
@@ -45,10 +46,12 @@ class Role:
         self.listener = listener
         self.process: subprocess.Popen[bytes] | None = None
         self.stopping = False
+        self.begins = 0
 
     def start(self) -> subprocess.Popen[bytes]:
         """Spawn it in a session of its own, so Ctrl-C reaches only the supervisor."""
         rotate(self.log)
+        self.begins = self.log.stat().st_size if self.log.exists() else 0
         environ = {**os.environ, SUPERVISOR: str(os.getpid())}
         passed: tuple[int, ...] = ()
         if self.listener is not None:
@@ -60,7 +63,7 @@ class Role:
                 cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 pass_fds=passed, start_new_session=True,
             )  # fmt: skip
-        self.record.write_text(f"{self.process.pid} {psutil.Process(self.process.pid).create_time()}\n")
+        self.record.write_text(f"{self.process.pid} {start_time(self.process.pid)}\n")
         return self.process
 
     async def keep(self) -> None:
@@ -76,7 +79,7 @@ class Role:
             delay = FIRST_DELAY if lived > STEADY else delay
             say(f"{self.name} ended ({reason(code)}); starting it again in {delay:.1f} s. Log: {self.log}")
             if lived < STEADY:
-                for line in tail(self.log, 6):
+                for line in tail(self.log, self.begins, 6):
                     say(f"  {self.name} | {line}")
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
@@ -185,7 +188,7 @@ async def answering(conf: Conf) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(conf.host, conf.host)  # noqa: S104  (compared, not bound)
     with suppress(OSError):
         reader, writer = await asyncio.open_connection(host, conf.port)
-        writer.write(b"HEAD /robots.txt HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        writer.write(b"HEAD /login HTTP/1.0\r\nHost: localhost\r\n\r\n")
         await reader.readline()
         writer.close()
 
@@ -195,9 +198,9 @@ def end_leftovers(conf: Conf, roles: Iterable[str]) -> None:
     found = []
     for name in roles:
         with suppress(OSError, ValueError, psutil.NoSuchProcess):
-            pid, born = (conf.run_dir / f"{name}.pid").read_text().split()
+            pid, start = (conf.run_dir / f"{name}.pid").read_text().split()
             process = psutil.Process(int(pid))
-            if process.create_time() == float(born):
+            if start_time(process.pid) == int(start):
                 process.terminate()
                 found.append(process)
     _, stubborn = psutil.wait_procs(found, timeout=STOP_LIMIT)
@@ -214,10 +217,10 @@ def rotate(log: Path) -> None:
             os.truncate(log, 0)
 
 
-def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of a log."""
+def tail(log: Path, begins: int, lines: int) -> list[str]:
+    """The last lines of a log, none from before the byte ``begins``."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
+        file.seek(max(begins, log.stat().st_size - 4096))
         return file.read().decode(errors="replace").splitlines()[-lines:]
 
 

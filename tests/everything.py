@@ -85,7 +85,6 @@ def passes(name: str, argv: list[str], environ: dict[str, str]) -> bool:
 
 def tested(name: str, arguments: list[str], limit: int, environ: dict[str, str]) -> bool:
     """Run one phase of pytest in the open. A phase past its limit is interrupted, so pytest still reports."""
-    begun = time.monotonic()
     print(f"\n{name}: pytest {' '.join(arguments)}", flush=True)
     present = [
         word for word in arguments if not word.startswith("tests/") or list(Path(word).rglob("test_*.py"))
@@ -110,7 +109,6 @@ def tested(name: str, arguments: list[str], limit: int, environ: dict[str, str])
             except subprocess.TimeoutExpired:
                 process.kill()
             code = -1
-    print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     return code in (0, NO_TESTS)
 
 
