@@ -152,8 +152,8 @@ class House:
     def qm(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run ``qm`` on this home, as an operator at the shell would."""
         return subprocess.run(
-            [str(Path(sys.executable).parent / "qm"), *arguments], cwd=ROOT, env=self.environ, timeout=timeout,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            [str(Path(sys.executable).parent / "qm"), *arguments], cwd=ROOT, env=self.environ,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout,
         )  # fmt: skip
 
     def add_iso(self, source: Path, name: str = "") -> str:

@@ -26,14 +26,14 @@ fi
 DISK_MENU = f"""{CONSOLE}
 set timeout=0
 menuentry "pvelite test guest" {{
-    linux /vmlinuz {KERNEL_WORDS}
+    linux /vmlinuz {KERNEL_WORDS} pvelite.from=disk
     initrd /initrd.img
 }}
 """
 ISO_MENU = f"""{CONSOLE}
 set timeout=3
 menuentry "live" {{
-    linux /boot/vmlinuz {KERNEL_WORDS}
+    linux /boot/vmlinuz {KERNEL_WORDS} pvelite.from=iso
     initrd /boot/initrd.img
 }}
 menuentry "install" {{

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 class GuestFacts:
     """``words`` holds single facts (``firmware`` → ``uefi``); disks, NICs and PCI functions have their own.
 
-    Values are strings as the guest's kernel writes them. Known words: firmware, secureboot (1 or 0, UEFI
+    Values are strings as the guest's kernel writes them. Known words: booted_from (disk, iso
+    or empty), firmware, secureboot (1 or 0, UEFI
     only), tpm (version), pcr0, product_uuid, product_name, product_version, product_serial, sys_vendor,
     bios_vendor, vmgenid, cpus, sockets, cores, cpu_model, cpu_flags, memory_installed (bytes), memory_kib.
     """
