@@ -1,0 +1,244 @@
+"""The console role: websockify's handler in a threaded server on a unix socket that only we can open.
+
+Every check happens here, before the ``101``: whatever stands in front (the web role, nginx, another node)
+changes nothing. What stock websockify does and this does not: it keeps the target on the shared server (a
+threaded one then crosses consoles), puts tokens into addresses and logs, knows neither cookie nor origin,
+and refuses by dropping the line. The browser names nothing but a VM ID, which must be its ticket's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import resource
+import signal
+import socket
+import socketserver
+import stat
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, connections
+from django.http import parse_cookie
+from websockify.websocket import WebSocketWantWriteError
+from websockify.websocketproxy import ProxyRequestHandler
+
+from console import registry as codes
+from console.pump import ClientSocket, Pump
+from console.registry import Console, Registry
+from console.sweeper import Sweeper
+from console.target import connect
+from console.tickets import Refused, redeem
+from vms.models import AuditEntry
+
+log = logging.getLogger(__name__)
+
+PATH = re.compile(r"/vms/([1-9][0-9]{2,8})/vncwebsocket", re.ASCII)
+PROTOCOL, TICKET_PREFIX = "binary", "pvelite.ticket."
+"""The subprotocols a page offers: the one we choose, and the carrier of the ticket."""
+HEAD_LIMIT = 10.0
+STOP_LIMIT = 2.0
+
+
+class Handler(ProxyRequestHandler):
+    """One connection, in its own thread. Everything about its console stays on ``self``."""
+
+    SocketClass = ClientSocket
+    server_version, sys_version = "pvelite", ""
+    timeout = HEAD_LIMIT
+    server: ConsoleServer
+    console: Console | None = None
+
+    def handle_upgrade(self) -> None:
+        try:
+            super().handle_upgrade()  # type: ignore[no-untyped-call]
+        except Refused as error:
+            log.warning("console refused: %s", error)
+            self.send_error(403)
+        finally:
+            if self.console is not None:
+                self.server.registry.leave(self.console)
+                record("close", self.console)
+                connections.close_all()
+
+    def validate_connection(self) -> None:
+        """All checks, cheapest first; a foreign page cannot burn a ticket. Raises :class:`Refused`."""
+        if self.headers.get_all("Origin", []) not in self.server.allowed:
+            raise Refused("the origin is not ours")
+        match = PATH.fullmatch(self.path)
+        if match is None:
+            raise Refused("the address names no console")
+        token, session_key = self.offered_ticket(), self.session_key()
+        self.path = "/"  # websockify logs any other
+        try:
+            ticket = redeem(token, session_key, int(match[1]))
+            self.console = Console(
+                user_id=ticket.user.pk, username=ticket.user.get_username(), session_key=session_key,
+                vm_pk=ticket.vm.pk, vmid=ticket.vm.vmid, run_id=ticket.run_id, kind=ticket.kind,
+                view_only=ticket.view_only, address=ticket.address,
+            )  # fmt: skip
+            full = self.server.registry.enter(self.console)
+            if full:
+                self.console.end(codes.TOO_MANY, full)
+            record("open", self.console)
+        except DatabaseError as error:
+            raise Refused(f"the database does not answer: {error}") from error
+        finally:
+            connections.close_all()  # no database link per open console
+
+    def offered_ticket(self) -> str:
+        """The token among the offered subprotocols, which are then reduced to the one we speak."""
+        given = ",".join(self.headers.get_all("Sec-WebSocket-Protocol", []))
+        offered = [word.strip() for word in given.split(",")]
+        tokens = [word.removeprefix(TICKET_PREFIX) for word in offered if word.startswith(TICKET_PREFIX)]
+        if len(tokens) != 1 or PROTOCOL not in offered:
+            raise Refused("no ticket was offered")
+        del self.headers["Sec-WebSocket-Protocol"]
+        self.headers["Sec-WebSocket-Protocol"] = PROTOCOL
+        return tokens[0]
+
+    def session_key(self) -> str:
+        cookies = parse_cookie("; ".join(self.headers.get_all("Cookie", [])))
+        return cookies.get(settings.SESSION_COOKIE_NAME, "")
+
+    def auth_connection(self) -> None:
+        """Done already, and before the ticket was used up."""
+
+    def new_websocket_client(self) -> None:
+        console = self.console
+        assert console is not None  # noqa: S101  (validate_connection ran or refused)
+        if console.ending:
+            raise self.CClose(*console.ending)
+        try:
+            target = connect(self.server.run_dir, console.vmid, console.kind)
+        except OSError as error:
+            log.warning("console %s: %s", console.name, error.strerror)
+            raise self.CClose(1011, "the screen cannot be reached") from error
+        with target:
+            console.attach(target)
+            try:
+                Pump(self, target, console).run()
+            finally:
+                console.attach(None)
+
+    def send_close(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye if the line takes it; noted as the reason the audit gives."""
+        if self.console is not None and self.console.ending is None:
+            self.console.ending = (code, reason)
+        with suppress(WebSocketWantWriteError, OSError, AttributeError):  # the socket may be closed (None)
+            super().send_close(code, reason)  # type: ignore[no-untyped-call]
+
+    def do_GET(self) -> None:
+        self.send_error(405)
+
+    do_HEAD = do_GET
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """A plain answer that repeats nothing of the request."""
+        body = f"{code} {self.responses.get(code, ('Error',))[0]}\n".encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: websockify's lines hold what the client sent."""
+
+
+class ConsoleServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Listens on ``address``, mode 0600. Raises ``OSError`` when another one is already there."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+    only_upgrade = True
+    logger = log
+
+    def __init__(self, address: Path, run_dir: Path, origins: Sequence[str], registry: Registry) -> None:
+        self.run_dir = run_dir
+        self.allowed = [[origin] for origin in origins]
+        self.registry = registry
+        super().__init__(str(address), Handler)
+
+    def server_bind(self) -> None:
+        path = Path(str(self.server_address))
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise FileExistsError(f"{path} is no socket; remove it")
+            with socket.socket(socket.AF_UNIX) as probe, suppress(ConnectionRefusedError):
+                probe.connect(str(path))
+                raise FileExistsError(f"a console proxy is already listening on {path}")
+            path.unlink()
+        before = os.umask(0o177)
+        try:
+            super().server_bind()
+        finally:
+            os.umask(before)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        link, _ = self.socket.accept()
+        return link, ("console", 0)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[1]
+        log.warning("console connection ended: %s: %s", type(error).__name__, error)
+
+    def close(self) -> None:
+        """Stop listening, end every console, wait a moment for them, remove the socket."""
+        self.shutdown()
+        self.server_close()
+        self.registry.end_all(codes.GOING_AWAY, "the console proxy restarts")
+        self.registry.wait_empty(STOP_LIMIT)
+        Path(str(self.server_address)).unlink(missing_ok=True)
+
+
+def record(what: str, console: Console) -> None:
+    """Log and audit an opening or closing. A database that is away loses the audit, never the console."""
+    text = console.name
+    if what == "close":
+        reason = console.ending[1] if console.ending else "lost"
+        text += f", {console.bytes_out} bytes out, {console.bytes_in} in: {reason}"
+    log.info("console %s: %s by %s", what, text, console.username)
+    try:
+        AuditEntry.objects.create(
+            username=console.username,
+            action=f"console-{what}",
+            target=f"VM {text}"[:200],
+            address=console.address,
+        )
+    except DatabaseError as error:
+        log.error("the console's audit entry was not written: %s", error)
+
+
+def main(argv: Sequence[str] = ()) -> int:
+    """Serve this node's consoles until SIGTERM or SIGINT. Django must be set up. The exit code."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    registry = Registry()
+    path: Path = settings.CONF.console_socket
+    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    try:
+        server = ConsoleServer(path, settings.CONF.run_dir, settings.PUBLIC_ORIGINS, registry)
+    except OSError as error:
+        log.error("the console proxy cannot listen: %s", error)
+        return 1
+    sweeper = Sweeper(registry)
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    sweeper.start()
+    threading.Thread(target=server.serve_forever, name="accept", daemon=True).start()
+    log.info("consoles are served on %s", path)
+    asked.wait()
+    sweeper.stop()
+    server.close()
+    return 0

@@ -1,0 +1,17 @@
+"""The consoles' addresses."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from console import views
+
+app_name = "console"
+
+urlpatterns = [
+    path("vms/<int:vmid>/console", views.vm_console, name="vm_console"),
+    path("vms/<int:vmid>/console/window", views.window, name="window"),
+    path("vms/<int:vmid>/console/state", views.state, name="state"),
+    path("vms/<int:vmid>/console/ticket", views.ticket, name="ticket"),
+    path("vms/<int:vmid>/vncwebsocket", views.socket, name="socket"),
+]

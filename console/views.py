@@ -1,0 +1,93 @@
+"""The pages that show a screen, and the door that hands out the ticket for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from console import tickets
+from console.models import ConsoleTicket
+from vms.access import may_vm
+from vms.errors import StateError
+from vms.models import VM
+
+FUNCTION_KEYS = range(1, 13)
+
+
+def _vm(request: HttpRequest, vmid: int) -> VM:
+    """The VM, for who may open its console. One that may not be seen answers like one that is not there."""
+    vm = VM.objects.select_related("node", "pool").filter(vmid=vmid).first()
+    if vm is None or not (
+        may_vm(request.user, "VM.Audit", vm) or may_vm(request.user, tickets.PRIVILEGE, vm)
+    ):
+        raise Http404(f"There is no VM {vmid}.")
+    if not may_vm(request.user, tickets.PRIVILEGE, vm):
+        raise PermissionDenied(f"Permission check failed ({vm.path}, {tickets.PRIVILEGE})")
+    return vm
+
+
+def _context(request: HttpRequest, vm: VM) -> dict[str, Any]:
+    return {
+        "vm": vm,
+        "tab": "console",
+        "may_start": may_vm(request.user, "VM.PowerMgmt", vm),
+        "function_keys": FUNCTION_KEYS,
+        "view_only": request.GET.get("view") == "only",
+    }
+
+
+@never_cache
+@login_required
+@require_GET
+def vm_console(request: HttpRequest, vmid: int) -> HttpResponse:
+    """The Console tab of the VM's page."""
+    return render(request, "console/vm_console.html", _context(request, _vm(request, vmid)))
+
+
+@never_cache
+@login_required
+@require_GET
+def window(request: HttpRequest, vmid: int) -> HttpResponse:
+    """The same screen without the frame around it, for a window of its own. ``?view=only`` watches."""
+    return render(request, "console/window.html", _context(request, _vm(request, vmid)))
+
+
+@never_cache
+@login_required
+@require_GET
+def state(request: HttpRequest, vmid: int) -> HttpResponse:
+    """What the console page asks while it has no screen: whether there is one to open."""
+    vm = _vm(request, vmid)
+    running = bool(vm.running and vm.run_id)
+    return JsonResponse({"running": running, "status": vm.status, "words": vm.get_status_display()})
+
+
+@never_cache
+@login_required
+@require_POST
+def ticket(request: HttpRequest, vmid: int) -> HttpResponse:
+    """A ticket for one opening. 409 with the reason when the VM shows nothing."""
+    vm = _vm(request, vmid)
+    kind = request.POST.get("kind", ConsoleTicket.Kind.VNC)
+    if kind not in ConsoleTicket.Kind.values:
+        return JsonResponse({"error": f"'{kind}' is no kind of console."}, status=400)
+    try:
+        token = tickets.mint(
+            request.user, request.session.session_key or "", vm, kind=kind,
+            view_only=bool(request.POST.get("view_only")), address=request.META.get("REMOTE_ADDR") or "",
+        )  # fmt: skip
+    except StateError as error:
+        return JsonResponse({"error": error.text, "hint": error.hint}, status=409)
+    return JsonResponse({"ticket": token, "path": reverse("console:socket", args=[vmid])})
+
+
+def socket(request: HttpRequest, vmid: int) -> HttpResponse:
+    """Plain requests to the websocket's address: upgrades never come here (see :mod:`console.mux`)."""
+    return HttpResponse("This address speaks WebSocket only.", status=426, headers={"Upgrade": "websocket"})
