@@ -1,0 +1,109 @@
+/* What every page needs: CSRF for htmx, theme, drawer, menus, toasts, copy. */
+"use strict";
+(() => {
+  const store = (name, value) => { try { localStorage.setItem(name, value); } catch { /* private mode */ } };
+  const cookie = (name) => document.cookie.split("; ").find((part) => part.startsWith(`${name}=`))?.slice(name.length + 1) ?? "";
+
+  // One place puts the CSRF token on every request htmx makes.
+  document.addEventListener("htmx:configRequest", (event) => {
+    event.detail.headers["X-CSRFToken"] = cookie("csrftoken");
+  });
+
+  // Theme: dark and light, remembered; without a choice the system's.
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-theme-toggle]")) return;
+    const root = document.documentElement;
+    const now = root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+    root.dataset.theme = now === "dark" ? "light" : "dark";
+    store("pvelite.theme", root.dataset.theme);
+  });
+
+  // Drawer: the tree on narrow screens.
+  const shell = document.querySelector(".shell");
+  const drawer = (open) => {
+    if (!shell) return;
+    shell.dataset.drawer = open ? "open" : "closed";
+    document.querySelector("[data-drawer-toggle]")?.setAttribute("aria-expanded", String(open));
+  };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-drawer-toggle]")) drawer(shell.dataset.drawer !== "open");
+    else if (shell?.dataset.drawer === "open" && !event.target.closest(".shell-tree")) drawer(false);
+  });
+
+  // Menus are <details>: one open at a time, Escape closes and gives the focus back, arrows walk.
+  const menus = () => document.querySelectorAll("details.menu[open]");
+  document.addEventListener("click", (event) => {
+    for (const menu of menus()) if (!menu.contains(event.target) || event.target.closest("[data-dialog]")) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    const menu = event.target.closest?.("details.menu");
+    if (event.key === "Escape") {
+      for (const open of menus()) { open.open = false; open.querySelector("summary").focus(); }
+      drawer(false);
+    }
+    if (!menu?.open || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
+    event.preventDefault();
+    const items = [...menu.querySelectorAll(".menu-item")];
+    const step = event.key === "ArrowDown" ? 1 : -1;
+    items[(items.indexOf(document.activeElement) + step + items.length) % items.length]?.focus();
+  });
+
+  // A disabled control says why instead of doing anything.
+  document.addEventListener("click", (event) => {
+    const control = event.target.closest('[aria-disabled="true"]');
+    if (control) event.preventDefault();
+  }, true);
+
+  // Toasts only echo; what went well leaves by itself, what did not stays until it is dismissed.
+  const toasts = document.getElementById("toasts");
+  const arm = (toast) => { if (toast.dataset.toast !== "error") setTimeout(() => toast.remove(), 6000); };
+  if (toasts) {
+    toasts.querySelectorAll("[data-toast]").forEach(arm);
+    new MutationObserver((changes) => {
+      for (const change of changes) for (const node of change.addedNodes) if (node.dataset?.toast) arm(node);
+    }).observe(toasts, { childList: true });
+    toasts.addEventListener("click", (event) => event.target.closest("[data-close-toast]")?.closest("[data-toast]").remove());
+  }
+  const say = (text, tone) => {
+    const shape = document.getElementById("toast-shape");
+    if (!shape || !toasts) return;
+    const toast = shape.content.firstElementChild.cloneNode(true);
+    toast.dataset.toast = tone;
+    toast.classList.add(`is-${tone}`);
+    toast.querySelector("[data-text]").textContent = text;
+    toasts.append(toast);
+  };
+
+  // Answers htmx cannot show: say so where the eye already is.
+  document.addEventListener("htmx:responseError", (event) => {
+    const status = event.detail.xhr.status;
+    if (status === 401) return;
+    if (event.detail.requestConfig.verb !== "get") say(status === 404 ? "That no longer exists." : `The server answered ${status}. Nothing was changed.`, "error");
+  });
+  document.addEventListener("htmx:sendError", (event) => {
+    if (event.detail.requestConfig.verb !== "get") say("The server cannot be reached. Nothing was sent.", "error");
+  });
+
+  // Copy buttons of code panels.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const text = button.closest(".code-panel").querySelector("pre").textContent;
+    const word = button.querySelector("span");
+    try { await navigator.clipboard.writeText(text); word.textContent = "Copied"; }
+    catch { getSelection().selectAllChildren(button.closest(".code-panel").querySelector("pre")); word.textContent = "Press Ctrl-C"; }
+    setTimeout(() => { word.textContent = "Copy"; }, 2000);
+  });
+
+  // Filters apply when a choice is made; the button stays for those without JavaScript.
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-auto-submit] select")) event.target.form.requestSubmit();
+  });
+
+  // The bottom log remembers whether it was open.
+  const log = document.getElementById("task-log");
+  if (log) {
+    try { log.open = localStorage.getItem("pvelite.tasks") === "open"; } catch { /* private mode */ }
+    log.addEventListener("toggle", () => store("pvelite.tasks", log.open ? "open" : "closed"));
+  }
+})();

@@ -1,0 +1,42 @@
+/* Dialogs: a link with data-dialog is a page of its own; with JavaScript its <dialog> opens in place. */
+"use strict";
+(() => {
+  const host = document.getElementById("dialogs");
+  if (!host) return;
+  let opener = null;
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-dialog]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    opener = link.closest("details.menu")?.querySelector("summary") ?? link;
+    htmx.ajax("GET", link.href, { target: host, swap: "innerHTML" });
+  });
+
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target !== host) return;
+    const dialog = host.querySelector("dialog");
+    if (!dialog || dialog.open) return;
+    const leave = () => { dialog.remove(); opener?.isConnected && opener.focus(); };
+    dialog.addEventListener("close", leave, { once: true });
+    dialog.addEventListener("click", (click) => {
+      if (click.target === dialog || click.target.closest("[data-close]")) { click.preventDefault(); dialog.close(); }
+    });
+    dialog.showModal();
+    (dialog.querySelector("[autofocus]") ?? dialog.querySelector("input:not([type=hidden]), button"))?.focus();
+  });
+
+  // Its form went through: the dialog has done its work. A refusal stays inside the dialog.
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const dialog = event.target.closest?.("dialog");
+    if (dialog && event.detail.successful && event.detail.requestConfig.verb !== "get") dialog.close();
+  });
+
+  // A typed confirmation arms its button; the server checks it again.
+  document.addEventListener("input", (event) => {
+    const wanted = event.target.dataset?.confirm;
+    if (wanted === undefined) return;
+    const button = event.target.form.querySelector("[data-armed]");
+    button.setAttribute("aria-disabled", String(event.target.value.trim() !== wanted));
+  });
+})();

@@ -1,0 +1,69 @@
+/* The resource tree: width, folded nodes, arrow keys, the current page; last seen rows are shown at once. */
+"use strict";
+(() => {
+  const side = document.querySelector(".shell-tree");
+  const tree = document.getElementById("tree");
+  if (!side || !tree) return;
+  const root = document.documentElement;
+  const folded = new Set(JSON.parse(localStorage.getItem("pvelite.folded") ?? "[]"));
+  const cache = `pvelite.tree.${tree.dataset.user}`;
+
+  const dress = () => {
+    for (const group of tree.querySelectorAll("details[data-fold]")) group.open = !folded.has(group.dataset.fold);
+    const here = location.pathname.split("/").slice(0, 3).join("/");
+    for (const row of tree.querySelectorAll("[data-path]")) {
+      if (row.dataset.path === here) row.setAttribute("aria-current", "page");
+      else row.removeAttribute("aria-current");
+    }
+  };
+  tree.addEventListener("toggle", (event) => {
+    const name = event.target.dataset?.fold;
+    if (!name) return;
+    if (event.target.open) folded.delete(name); else folded.add(name);
+    localStorage.setItem("pvelite.folded", JSON.stringify([...folded]));
+  }, true);
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target !== tree) return;
+    dress();
+    const text = event.detail.xhr?.responseText;
+    if (text && text.length < 400000) try { sessionStorage.setItem(cache, text); } catch { /* full */ }
+  });
+  // What the tree showed a moment ago, until the fresh one arrives: no empty flash between two pages.
+  const seen = sessionStorage.getItem(cache);
+  if (seen) { htmx.swap(tree, seen, { swapStyle: "innerHTML" }); dress(); }
+
+  const grip = side.querySelector(".tree-grip");
+  const resize = (width) => {
+    const wide = Math.round(Math.min(600, Math.max(180, width)));
+    root.style.setProperty("--tree", `${wide}px`);
+    grip.setAttribute("aria-valuenow", String(wide));
+    localStorage.setItem("pvelite.tree", String(wide));
+  };
+  grip.addEventListener("pointerdown", (event) => {
+    grip.setPointerCapture(event.pointerId);
+    const move = (drag) => resize(drag.clientX);
+    grip.addEventListener("pointermove", move);
+    grip.addEventListener("pointerup", () => grip.removeEventListener("pointermove", move), { once: true });
+  });
+  grip.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -16, ArrowRight: 16 }[event.key];
+    if (step) resize(side.offsetWidth + step);
+  });
+
+  tree.addEventListener("keydown", (event) => {
+    const rows = [...tree.querySelectorAll("summary, a.tree-row")].filter((row) => row.offsetParent !== null);
+    const at = rows.indexOf(document.activeElement);
+    if (at < 0) return;
+    const group = document.activeElement.closest("details");
+    const on = document.activeElement.matches("summary");
+    if (event.key === "ArrowDown") rows[Math.min(at + 1, rows.length - 1)].focus();
+    else if (event.key === "ArrowUp") rows[Math.max(at - 1, 0)].focus();
+    else if (event.key === "Home") rows[0].focus();
+    else if (event.key === "End") rows.at(-1).focus();
+    else if (event.key === "ArrowLeft" && group) { if (on) group.open = false; else group.querySelector("summary").focus(); }
+    else if (event.key === "ArrowRight" && on) group.open = true;
+    else if (event.key === "Enter" && on) document.activeElement.querySelector("a")?.click();
+    else return;
+    event.preventDefault();
+  });
+})();
