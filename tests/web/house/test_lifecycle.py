@@ -1,0 +1,231 @@
+"""The supervisor as a person meets it: one command, real processes, kill -9 at will."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLES = {"redis", "worker", "console", "web"}
+pytestmark = pytest.mark.xdist_group("lifecycle")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: str, state: Callable[[], bool], limit: float = 15) -> float:
+    """Seconds until ``state`` holds."""
+    begun = time.monotonic()
+    pause = threading.Event()
+    while not state():
+        assert time.monotonic() - begun < limit, f"{what}: not within {limit} s"
+        pause.wait(0.02)
+    return time.monotonic() - begun
+
+
+class House:
+    """One installation in a folder of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.port = home, free_port()
+        self.output = home.parent / "terminal"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str, **environ: str) -> float:
+        """Start it; seconds until the first page."""
+        begun = time.monotonic()
+        self.spawn(*arguments, **environ)
+        wait_for("the first page", lambda: self.status("/login") == 200, 30)
+        return time.monotonic() - begun
+
+    def spawn(self, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "manage.py", "pvelite", "--bind", f"127.0.0.1:{self.port}", *arguments]
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                words, cwd=ROOT, env={**os.environ, "PVELITE_HOME": str(self.home), **environ},
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        return self.process
+
+    def status(self, path: str) -> int:
+        """The status of a GET, 0 when nobody answers."""
+        try:
+            link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            link.request("GET", path)
+            return link.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            link.close()
+
+    def roles(self) -> dict[str, psutil.Process]:
+        """The role processes of this home that run now, whoever their parent is."""
+        found = {}
+        for record in (self.home / "run").glob("*.pid"):
+            words = record.read_text().split()
+            if words and psutil.pid_exists(int(words[0])):
+                process = psutil.Process(int(words[0]))
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found[record.stem] = process
+        return found
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> float:
+        """Send a signal to the supervisor; seconds until it ended."""
+        assert self.process is not None
+        begun = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(10)
+        return time.monotonic() - begun
+
+    def terminal(self) -> str:
+        return self.output.read_text()
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    folder = Path(tempfile.mkdtemp(prefix="pvl-", dir="/tmp"))  # short, so the sockets stay inside
+    one = House(folder / "home")
+    yield one
+    if one.process is not None and one.process.poll() is None:
+        one.process.kill()
+        one.process.wait()
+    for process in one.roles().values():
+        process.kill()
+    shutil.rmtree(folder)
+
+
+def test_first_start_second_start_and_stop(house: House) -> None:
+    first = house.start()
+    shown = re.findall(r"user admin, password (\S+)", house.terminal())
+    assert len(shown) == 1
+    assert len(shown[0]) >= 16
+    wait_for("the ready line", lambda: f"http://127.0.0.1:{house.port}/" in house.terminal())
+    wait_for("all roles", lambda: set(house.roles()) == ROLES)
+    children = list(house.roles().values())
+    assert house.stop() < 3
+    assert house.process is not None
+    assert house.process.returncode == 0
+    assert not any(child.is_running() for child in children)
+    assert not list((house.home / "run").glob("*.pid"))
+
+    second = house.start()
+    assert len(re.findall("password", house.terminal())) == 1, "the password is shown only once"
+    assert house.stop(signal.SIGTERM) < 3
+    print(f"first start {first:.2f} s, second {second:.2f} s")
+    assert second < 3
+
+
+def test_every_killed_role_comes_back(house: House) -> None:
+    house.start()
+    wait_for("all roles", lambda: set(house.roles()) == ROLES)
+    before = {name: process.pid for name, process in house.roles().items()}
+    for name in before:
+        house.roles()[name].kill()
+    wait_for(
+        "all roles again",
+        lambda: {name for name, process in house.roles().items() if process.pid != before[name]} == ROLES,
+    )
+    assert house.status("/login") == 200, "the listening socket stayed open: no connection was refused"
+    for name in ROLES:
+        assert f"{name} ended (signal SIGKILL)" in house.terminal()
+    assert house.stop() < 3
+
+
+def test_a_killed_supervisor_leaves_nobody_and_a_new_one_takes_over(house: House) -> None:
+    house.start()
+    wait_for("all roles", lambda: set(house.roles()) == ROLES)
+    orphans = list(house.roles().values())
+    house.stop(signal.SIGKILL)
+    house.spawn()
+    wait_for("the old roles' end", lambda: not any(child.is_running() for child in orphans), 5)
+    wait_for("the first page", lambda: house.status("/login") == 200)
+    wait_for("all roles", lambda: set(house.roles()) == ROLES)
+    assert house.stop() < 3
+
+
+def test_a_second_one_on_the_same_home_is_refused(house: House) -> None:
+    house.start()
+    assert house.process is not None
+    first, port = house.process, house.port
+    house.port = free_port()
+    assert house.spawn().wait(20) == 1
+    assert f"already runs here as process {first.pid}" in house.terminal()
+    house.process, house.port = first, port
+    assert house.status("/login") == 200
+
+
+def test_a_taken_address_is_said(house: House) -> None:
+    with socket.create_server(("127.0.0.1", house.port)):
+        assert house.spawn().wait(20) == 1
+    assert f"cannot listen on 127.0.0.1:{house.port}: Address already in use" in house.terminal()
+    assert "Traceback" not in house.terminal()
+
+
+@pytest.mark.parametrize("arguments", [["--roles", "web,baker"], ["--bind", "nowhere"]])
+def test_bad_arguments_are_said(house: House, arguments: list[str]) -> None:
+    assert house.spawn(*arguments).wait(20) == 1
+    assert re.search(r"baker|nowhere", house.terminal())
+    assert "Traceback" not in house.terminal()
+
+
+def test_roles_run_apart_and_wait_for_the_web_roles_migrations(house: House) -> None:
+    assert house.spawn("--roles", "worker").wait(20) == 1
+    assert "Start the web role first" in house.terminal()
+    house.start("--roles", "web,redis")
+    web = house.process
+    assert web is not None
+    wait_for("web and redis", lambda: set(house.roles()) == {"web", "redis"})
+    other = house.spawn("--roles", "worker,console")
+    wait_for("worker and console", lambda: set(house.roles()) == ROLES)
+    assert house.stop() < 3
+    assert other.returncode == 0
+    assert set(house.roles()) == {"web", "redis"}
+    house.process = web
+    assert house.stop() < 3
+
+
+def test_the_given_password_is_not_shown_and_reaches_no_role(house: House) -> None:
+    house.start(PVELITE_ADMIN_PASSWORD="correct horse battery")
+    assert "from PVELITE_ADMIN_PASSWORD" in house.terminal()
+    assert "correct horse" not in house.terminal()
+    wait_for("all roles", lambda: set(house.roles()) == ROLES)
+    for process in house.roles().values():
+        assert "PVELITE_ADMIN_PASSWORD" not in process.environ()
+        assert "correct horse" not in " ".join(process.cmdline())
+    house.stop()
+
+
+def test_sockets_and_files_are_ours_alone(house: House) -> None:
+    house.start()
+    run = house.home / "run"
+    wait_for("redis", lambda: (run / "redis.sock").exists())
+    assert (run / "redis.sock").stat().st_mode & 0o777 == 0o600
+    for path in (house.home / "pvelite.sqlite3", house.home / "secret.key", *house.home.glob("log/*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+    ports = {
+        link.laddr.port
+        for process in house.roles().values()
+        for link in process.net_connections("tcp")
+        if link.status == psutil.CONN_LISTEN
+    }
+    assert ports == {house.port}
+    with sqlite3.connect(f"file:{house.home}/pvelite.sqlite3?mode=ro", uri=True) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    house.stop()
