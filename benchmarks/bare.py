@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 PATIENCE = 30.0
@@ -30,13 +31,13 @@ PATIENCE = 30.0
 def monitor_path(argv: Sequence[str]) -> str:
     """The unix socket of the first QMP monitor in ``argv``; ``ValueError`` when there is none."""
     words = list(argv)
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in pairwise(words):
         found = re.match(r"unix:([^,]+)", value) if option == "-qmp" else None
         if found:
             return found[1]
-    monitors = [value for option, value in zip(words, words[1:], strict=False) if option == "-mon"]
+    monitors = [value for option, value in pairwise(words) if option == "-mon"]
     names = [name for value in monitors if (name := _name(value, "chardev"))]
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in pairwise(words):
         if option == "-chardev" and _name(value, "id") in names and (path := _name(value, "path")):
             return path
     raise ValueError("no QMP monitor on a unix socket among the arguments")
@@ -130,9 +131,8 @@ def main() -> int:
     parser.add_argument("argv", nargs="+", help="QEMU and its arguments, after --")
     options = parser.parse_args()
     taken = sorted(bare_start(options.argv) * 1000 for _ in range(options.n))
-    print(
-        f"bare start, n={len(taken)}: median {statistics.median(taken):.1f} ms, {taken[0]:.1f} … {taken[-1]:.1f}"
-    )
+    middle = statistics.median(taken)
+    print(f"bare start, n={len(taken)}: median {middle:.1f} ms, {taken[0]:.1f} … {taken[-1]:.1f}")
     return 0
 
 
