@@ -186,9 +186,13 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
     return names.get(annotation, "str"), ()
 
 
-@cache
 def options_of(cls: type) -> tuple[Option, ...]:
     """The options a dataclass declares with :func:`opt`, in declaration order (cached per class)."""
+    return _options_of(cls)
+
+
+@cache
+def _options_of(cls: type) -> tuple[Option, ...]:
     hints = typing.get_type_hints(cls)
     found = []
     for item in dataclasses.fields(cls):
@@ -210,9 +214,13 @@ def options_of(cls: type) -> tuple[Option, ...]:
     return tuple(found)
 
 
-@cache
 def option_table(cls: type) -> Mapping[str, Option]:
-    """Name (and every alias) → option of a dataclass."""
+    """Name (and every alias) → option of a dataclass (cached per class)."""
+    return _option_table(cls)
+
+
+@cache
+def _option_table(cls: type) -> Mapping[str, Option]:
     table: dict[str, Option] = {}
     for option in options_of(cls):
         for name in (option.name, *option.aliases):

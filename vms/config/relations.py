@@ -1,0 +1,96 @@
+"""Rules between the options of one configuration that hold on every node.
+
+They need nothing but the configuration; what depends on the node is in ``vms.config.rules``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from vms.config.vmconfig import VMConfig
+from vms.errors import ConfigError
+from vms.hardware import known
+from vms.hardware.guest import windows_version
+from vms.hardware.machine import HOTPLUG_WORDS
+
+_SIZES = {"net": "net", "usb": "usb"}
+
+
+def relation_errors(config: VMConfig) -> list[ConfigError]:
+    """Every broken rule, each on the key that should change."""
+    return [
+        *_processor(config),
+        *_memory(config),
+        *_boot(config),
+        *_cards(config),
+        *_display(config),
+        *_drives(config),
+        *_firmware(config),
+    ]
+
+
+def _processor(config: VMConfig) -> Iterator[ConfigError]:
+    total = config.value("sockets") * config.value("cores")
+    vcpus = config.get("vcpus")
+    if vcpus is not None and vcpus > total:
+        yield ConfigError("vcpus", f"{vcpus} is more than sockets × cores ({total})")
+
+
+def _memory(config: VMConfig) -> Iterator[ConfigError]:
+    memory = config.value("memory").value("current")
+    balloon = config.get("balloon")
+    if balloon is not None and balloon > memory:
+        yield ConfigError("balloon", f"{balloon} MiB is more than the memory ({memory} MiB)")
+    nodes = [part.memory for _, _, part in config.slots("numa") if part.memory is not None]
+    if config.value("numa") and nodes and sum(nodes) != memory:
+        yield ConfigError("numa0", f"the NUMA nodes have {sum(nodes)} MiB together, the machine {memory} MiB")
+    if config.get("hugepages") and not config.value("numa"):
+        yield ConfigError("hugepages", "huge pages need NUMA, set numa to 1")
+    words = config.value("hotplug")
+    if "memory" in words and all(word in HOTPLUG_WORDS for word in words.replace(";", ",").split(",")):
+        if not config.value("numa"):
+            yield ConfigError("hotplug", "memory can only be plugged in with NUMA, set numa to 1")
+        elif memory < 1024:
+            yield ConfigError("memory", "memory hotplug needs at least 1024 MiB")
+
+
+def _boot(config: VMConfig) -> Iterator[ConfigError]:
+    boot = config.get("boot")
+    for device in boot.devices if boot else ():
+        if not known(device):
+            yield ConfigError("boot", f"there can be no device {device}", part="order")
+        elif device not in config:
+            yield ConfigError("boot", f"{device} is in the list but not in the machine", part="order")
+
+
+def _cards(config: VMConfig) -> Iterator[ConfigError]:
+    seen = Counter(part.macaddr.upper() for _, _, part in config.slots("net") if part.macaddr)
+    for key, _, part in config.slots("net"):
+        if part.macaddr and seen[part.macaddr.upper()] > 1:
+            yield ConfigError(key, f"{part.macaddr} is used by two cards of this machine", part="macaddr")
+
+
+def _display(config: VMConfig) -> Iterator[ConfigError]:
+    vga = config.get("vga")
+    if vga and (vga.type or "").startswith("serial") and vga.type not in config:
+        yield ConfigError("vga", f"{vga.type} is no port of this machine, add '{vga.type}: socket'")
+
+
+def _drives(config: VMConfig) -> Iterator[ConfigError]:
+    places: dict[str, str] = {}
+    for key, _, drive in config.drives():
+        if drive.is_cdrom or drive.is_empty or drive.file.startswith("/"):
+            continue
+        if drive.file in places and drive.read_only is not True if hasattr(drive, "read_only") else False:
+            yield ConfigError(key, f"{drive.file} is already plugged in as {places[drive.file]}")
+        places.setdefault(drive.file, key)
+
+
+def _firmware(config: VMConfig) -> Iterator[ConfigError]:
+    if config.value("bios") == "ovmf":
+        model = config.part("cpu", type(config.value("cpu"))).cputype or ""
+        if model in ("486", "pentium", "pentium2", "pentium3", "coreduo", "athlon", "kvm32", "qemu32"):
+            yield ConfigError("bios", f"UEFI needs a 64-bit processor, {model} is a 32-bit one")
+    if windows_version(config.get("ostype")) == 0:
+        return

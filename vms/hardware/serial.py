@@ -1,0 +1,41 @@
+"""Serial and parallel ports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vms.schema.option import opt
+from vms.schema.propstring import PropertyString
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serial(PropertyString):
+    """One serial port."""
+
+    port: str = opt(
+        "Port",
+        required=True,
+        short=True,
+        pattern=r"socket|/dev/(?!.*\.\.)[A-Za-z0-9._/+-]{1,200}",
+        pattern_text="'socket' or a device like /dev/ttyS0",
+        help="'socket' for a terminal in the browser, or a serial device of the node.",
+        otherwise="Without a port there is no text console when the graphics fail.",
+        why="'socket', which needs no hardware.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallel(PropertyString):
+    """One parallel port."""
+
+    port: str = opt(
+        "Port",
+        required=True,
+        short=True,
+        pattern=r"/dev/(parport\d+|usb/lp\d+)",
+        pattern_text="a device like /dev/parport0 or /dev/usb/lp0",
+        hidden=True,
+        help="The node's parallel port or USB printer the guest may use.",
+        otherwise="Without it the guest has no parallel port.",
+        why="None by default; only root may set it.",
+    )

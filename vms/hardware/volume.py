@@ -1,0 +1,91 @@
+"""Where a volume is: from ``storage:name`` to what QEMU opens. Pure; nothing is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vms.schema.types import VolumeId
+
+_SUFFIXES = {"qcow2": "qcow2", "vmdk": "vmdk", "qed": "qed", "raw": "raw"}
+_NETWORK = ("nfs", "cifs", "cephfs", "glusterfs")
+
+
+class UnknownStorage(ValueError):
+    """The volume's storage is not among the node's."""
+
+
+@dataclass(frozen=True)
+class VolumeSource:
+    """What QEMU opens: the protocol ``driver`` with its ``filename`` (empty when the driver has none), the
+    image ``format``, more options of the driver, and the storage's type."""
+
+    driver: str
+    filename: str
+    format: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    storage_type: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def resolve(volid: str, storages: Mapping[str, Mapping[str, Any]]) -> VolumeSource:
+    """What stands behind a volume id or a path. Raises ``ValueError`` when it cannot be known."""
+    if volid == "cdrom":
+        return VolumeSource("host_cdrom", "/dev/cdrom", "raw")
+    if volid.startswith("/"):
+        driver = "host_device" if volid.startswith("/dev/") else "file"
+        return VolumeSource(driver, volid, image_format(volid))
+    found = VolumeId.parse(volid)
+    storage = storages.get(found.storage)
+    if storage is None:
+        raise UnknownStorage(f"there is no storage '{found.storage}' on this node")
+    return _on_storage(found, storage)
+
+
+def image_format(name: str) -> str:
+    """The image format a file name's ending says; raw for every other name."""
+    return _SUFFIXES.get(name.rpartition(".")[2].lower(), "raw") if "." in name else "raw"
+
+
+def _on_storage(volume: VolumeId, storage: Mapping[str, Any]) -> VolumeSource:
+    kind = str(storage.get("type", "dir"))
+    leaf = volume.name.rpartition("/")[2]
+    if kind in ("lvm", "lvmthin"):
+        name = f"/dev/{storage['vg']}/{leaf}"
+        return VolumeSource("host_device", name, image_format(leaf), {}, kind, storage)
+    if kind == "zfspool":
+        name = f"/dev/zvol/{storage['pool']}/{leaf}"
+        return VolumeSource("host_device", name, "raw", {}, kind, storage)
+    if kind == "rbd":
+        return _rbd(leaf, storage)
+    if kind == "dir" or "path" in storage or kind in _NETWORK:
+        return VolumeSource("file", _path(volume, storage), _file_format(volume), {}, kind, storage)
+    raise ValueError(f"storages of type '{kind}' are not supported")
+
+
+def _rbd(name: str, storage: Mapping[str, Any]) -> VolumeSource:
+    pool = str(storage["pool"])
+    if storage.get("krbd"):
+        return VolumeSource("host_device", f"/dev/rbd/{pool}/{name}", "raw", {}, "rbd", storage)
+    extra: dict[str, Any] = {"pool": pool, "image": name}
+    for key in ("conf", "user", "server", "auth-client-required", "namespace"):
+        if key in storage:
+            extra[key] = storage[key]
+    return VolumeSource("rbd", "", "raw", extra, "rbd", storage)
+
+
+def _path(volume: VolumeId, storage: Mapping[str, Any]) -> str:
+    """A file on a directory storage. The last two parts of a linked clone's name are its own file."""
+    root = str(storage.get("path") or f"/mnt/pve/{volume.storage}").rstrip("/")
+    head, _, rest = volume.name.partition("/")
+    if head == "iso":
+        return f"{root}/template/iso/{rest}"
+    if head in ("snippets", "import"):
+        return f"{root}/{head}/{rest}"
+    pieces = volume.name.split("/")
+    return f"{root}/images/{'/'.join(pieces[-2:])}"
+
+
+def _file_format(volume: VolumeId) -> str:
+    return "raw" if volume.name.startswith("iso/") else image_format(volume.name)
