@@ -11,15 +11,24 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
 from channels.security.websocket import OriginValidator
 from django.conf import settings
+from django.urls import path, re_path
 
 from pvelite.http import Bridge, Message, Receive, Send
 from pvelite.wsgi import application as wsgi
 
-from vms.routing import websocket_urlpatterns  # isort: skip  (after Django is set up)
+from vms.consumers import Hints  # isort: skip  (models load only after wsgi has set Django up)
+
+
+async def nowhere(scope: Message, receive: Receive, send: Send) -> None:
+    """Refuses a WebSocket to an address we do not have: the handshake ends in a 403."""
+    await receive()
+    await send({"type": "websocket.close"})
+
 
 http = Bridge(wsgi)
 websocket: Any = OriginValidator(
-    AuthMiddlewareStack(URLRouter(websocket_urlpatterns)), settings.PUBLIC_ORIGINS
+    AuthMiddlewareStack(URLRouter([path("ws/hints", Hints.as_asgi()), re_path(r"", nowhere)])),
+    settings.PUBLIC_ORIGINS,
 )
 
 

@@ -28,7 +28,7 @@ class Bridge:
     """
 
     def __init__(self, wsgi: Callable[..., Any]) -> None:
-        self.inner = WSGIMiddleware(wsgi, workers=THREADS)
+        self.inner: Any = WSGIMiddleware(wsgi, workers=THREADS)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         await self.inner(self.cleaned(scope), self.whole(receive), send)

@@ -100,7 +100,7 @@ def worker() -> None:
     django.setup()
     from vms.worker.server import main
 
-    main()
+    sys.exit(main())
 
 
 def console() -> None:
@@ -110,7 +110,7 @@ def console() -> None:
     django.setup()
     from console.proxy import main
 
-    main()
+    sys.exit(main())
 
 
 def main(argv: list[str]) -> None:
