@@ -77,9 +77,9 @@ async def launch(
     ``timeout`` seconds. After any failure, cancellation too, no process is left.
     """
     log = Path(log)
-    with _open_log(log) as output:
+    with open_log(log) as output:
         began = output.seek(0, os.SEEK_END)
-        process = _spawn(argv, output, user, pass_fds)
+        process = spawn(argv, output, user=user, pass_fds=pass_fds)
     running = Running(process.pid, start_time(process.pid) or 0)
     try:
         _set_limits(process.pid)
@@ -87,21 +87,25 @@ async def launch(
             monitor = await _wait_for_monitor(process, qmp)
     except (MonitorError, TimeoutError) as error:
         code = process.poll()
-        _end_child(process)
-        words = _tail(log, began)
+        end_child(process)
+        words = tail(log, began)
         if isinstance(error, TimeoutError):
             words += f"\nno answer on its monitor within {timeout:g} seconds"
         raise LaunchError(argv, code, words) from error
     except BaseException:
-        _end_child(process)
+        end_child(process)
         raise
     return Launched(running, monitor)
 
 
-def _spawn(
-    argv: Sequence[str], output: BinaryIO, user: str | None, pass_fds: Sequence[int]
+def spawn(
+    argv: Sequence[str], output: BinaryIO, *, user: str | None = None, pass_fds: Sequence[int] = ()
 ) -> subprocess.Popen[bytes]:
-    """Begin the process. Not through asyncio: it kills its children when its loop ends."""
+    """Begin a process that outlives us (see :func:`launch`); its exit code is kept for :func:`collect`.
+
+    Not through asyncio, which kills its children when its loop ends. Raises :class:`LaunchError` when
+    the program cannot be run at all.
+    """
     try:
         process = subprocess.Popen(
             argv,
@@ -123,7 +127,7 @@ def _spawn(
     return process
 
 
-def _end_child(process: subprocess.Popen[bytes]) -> None:
+def end_child(process: subprocess.Popen[bytes]) -> None:
     """Leave nothing of a start that failed: not the process, not a zombie."""
     process.kill()
     process.wait()
@@ -177,7 +181,7 @@ def _connect(path: str | Path, pid: int) -> socket.socket | None:
     return None
 
 
-def _open_log(path: Path) -> BinaryIO:
+def open_log(path: Path) -> BinaryIO:
     """The VM's log, ours alone (0600), put aside when it has grown large. Never through a symlink."""
     with contextlib.suppress(FileNotFoundError):
         if path.lstat().st_size > LOG_LIMIT:
@@ -186,7 +190,7 @@ def _open_log(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0)
 
 
-def _tail(path: Path, begin: int) -> str:
+def tail(path: Path, begin: int) -> str:
     """What was written to the log after ``begin``, at most its last :data:`TAIL` bytes."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)

@@ -1,0 +1,122 @@
+"""TPM 2.0 by ``swtpm``: one emulator process per running guest, its state in the guest's own volume.
+
+The state is a raw volume like any other disk (``vm-101-disk-2.raw``, 4 MiB): swtpm keeps it in that
+single file (``backend-uri=file://``, swtpm 0.7 and newer), so it is freed, copied and moved with the
+VM's disks. swtpm starts before QEMU, in a session of its own, and leaves by itself when QEMU does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+
+from vms.errors import LaunchError, QemuError
+from vms.host.command import run
+from vms.host.paths import remove_socket
+from vms.qemu.process import Running, adopt, end_child, open_log, spawn, start_time, tail, terminate, watch
+
+STATE_SIZE = 4 << 20
+"""Bytes of the state volume, as Proxmox makes it."""
+
+
+async def set_up(state: Path, authority: Path, *, user: str | None = None) -> None:
+    """Make ``state``, an empty volume of ours, a new TPM with its certificates. Takes 1 to 5 s.
+
+    ``authority`` is the folder of this node's certificate authority, made at first use. It stays
+    ours: a guest's emulator, which runs as ``user``, must not be able to sign for others.
+    Raises :class:`CommandError` with swtpm_setup's words.
+    """
+    config = await asyncio.to_thread(_authority, authority)
+    size = (await asyncio.to_thread(state.stat)).st_size
+    argv = ["swtpm_setup", "--tpm2", "--tpmstate", f"file://{state}", "--config", str(config)]
+    argv += ["--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--overwrite"]
+    if os.geteuid() == 0:
+        argv += ["--runas", "root"]
+    await run(argv, timeout=120, env={"HOME": str(authority), "XDG_CONFIG_HOME": str(authority)})
+    await asyncio.to_thread(os.truncate, state, size)
+
+
+def _authority(folder: Path) -> Path:
+    """Write the configuration of a certificate authority below ``folder``; answers its path."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    options = folder / "swtpm-localca.options"
+    options.write_text(
+        "--platform-manufacturer pvelite\n--platform-version 1.0\n--platform-model pvelite\n", "ascii"
+    )
+    authority = folder / "swtpm-localca.conf"
+    names = {"signingkey": "signkey.pem", "issuercert": "issuercert.pem", "certserial": "certserial"}
+    lines = [f"statedir = {folder}", *(f"{key} = {folder / name}" for key, name in names.items())]
+    authority.write_text("\n".join(lines) + "\n")
+    config = folder / "swtpm_setup.conf"
+    config.write_text(
+        "create_certs_tool = swtpm_localca\n"
+        f"create_certs_tool_config = {authority}\n"
+        f"create_certs_tool_options = {options}\n"
+        "active_pcr_banks = sha256\n"
+    )
+    return config
+
+
+async def start(
+    state: Path,
+    socket: str | Path,
+    *,
+    log: Path,
+    user: str | None = None,
+    timeout: float = 10,
+) -> Running:
+    """Start the emulator of one guest; answers when QEMU may connect to ``socket``.
+
+    Its pid file lies beside the socket. Raises :class:`QemuError` with swtpm's words; nothing is
+    left then. Call :func:`stop` when QEMU does not come up: swtpm leaves only after a QEMU has been.
+    """
+    socket = Path(socket)
+    pidfile = socket.with_name("swtpm.pid")
+    if "," in f"{state}{socket}":
+        raise QemuError(f"swtpm cannot be given a path with a comma: {state}, {socket}")
+    for stale in (socket, pidfile):
+        await asyncio.to_thread(remove_socket, stale)
+    argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"backend-uri=file://{state}"]
+    argv += ["--ctrl", f"type=unixio,path={socket},mode=0600", "--pid", f"file={pidfile}", "--terminate"]
+    with open_log(log) as output:
+        began = output.seek(0, os.SEEK_END)
+        try:
+            process = spawn(argv, output, user=user)
+        except LaunchError as error:
+            raise QemuError(f"the TPM did not start: {error.log_tail}", hint="apt install swtpm") from error
+    try:
+        async with asyncio.timeout(timeout):
+            await _ready(process, socket, pidfile)
+        if process.poll() is not None:
+            raise QemuError(f"the TPM did not start: {tail(log, began).strip() or 'swtpm printed nothing'}")
+    except TimeoutError:
+        end_child(process)
+        raise QemuError(f"the TPM was not ready within {timeout:g} seconds") from None
+    except BaseException:
+        end_child(process)
+        raise
+    running = Running(process.pid, start_time(process.pid) or 0)
+    watch(running, lambda _code: None)  # so that it leaves no zombie when its guest ends
+    return running
+
+
+async def _ready(process: subprocess.Popen[bytes], socket: Path, pidfile: Path) -> None:
+    """Wait until swtpm has made its files, the pid file last, or has ended.
+
+    Never by trying a connection: ``--terminate`` ends it when its first client leaves.
+    """
+    while process.poll() is None and not (pidfile.exists() and socket.exists()):  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.002)
+
+
+async def stop(socket: str | Path, vmid: int) -> None:
+    """End the emulator that serves ``socket``, if one still does, and clear up after it."""
+    socket = Path(socket)
+    pidfile = socket.with_name("swtpm.pid")
+    running = await asyncio.to_thread(adopt, pidfile, vmid)
+    if running is not None:
+        await terminate(running, grace=2)
+    for left in (socket, pidfile):
+        await asyncio.to_thread(remove_socket, left)

@@ -1,0 +1,344 @@
+"""Storage kind ``dir``: image files below one folder, laid out as Proxmox lays them out.
+
+::
+
+    ROOT/images/101/vm-101-disk-0.qcow2     volume  NAME:101/vm-101-disk-0.qcow2
+    ROOT/template/iso/debian.iso            volume  NAME:iso/debian.iso
+
+Folders we make can be crossed, not read (0711); a disk belongs to the user QEMU runs as and to nobody
+else (0600). No volume is a symlink, a FIFO, a device or a file with a second name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import pwd
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from vms.errors import StorageError
+from vms.host.paths import make_folder
+from vms.storage import image
+from vms.storage.base import Content, DiskFormat, Finding, Listing, StorageStatus, Volume, split_volid
+
+DISK_NAME = re.compile(
+    r"(?P<vmid>[1-9][0-9]{2,8})/vm-(?P=vmid)-disk-(?P<number>[0-9]{1,4})\.(?P<fmt>qcow2|raw)"
+)
+ISO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.iso", re.IGNORECASE)
+ISO_NAME_LENGTH = 120
+
+RESERVE = 64 << 20
+"""Bytes of the file system that stay free: the database and the logs may live there too."""
+
+_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""Never through a symlink, never waiting for the other end of a FIFO."""
+
+
+class DirectoryStorage:
+    """A folder on a file system. See :class:`vms.storage.base.Storage` for what each verb promises."""
+
+    def __init__(self, name: str, root: str | Path, *, user: str | None = None) -> None:
+        """``user``: whom QEMU runs as when that is not us; disks are made theirs."""
+        self.name = name
+        self.root = Path(root)
+        self.user = user
+
+    # ---- names
+
+    @property
+    def iso_folder(self) -> Path:
+        return self.root / "template" / "iso"
+
+    def path(self, volid: str) -> Path:
+        """Where the volume is. Raises :class:`StorageError` for a name that is none of ours."""
+        storage, name = split_volid(volid)
+        if storage != self.name:
+            raise StorageError(f"volume '{volid}' is not on storage '{self.name}'")
+        if name.startswith("iso/") and is_iso_name(name[4:]):
+            return self.iso_folder / name[4:]
+        if DISK_NAME.fullmatch(name):
+            return self.root / "images" / name
+        raise StorageError(f"'{name[:200]}' is no name of a disk or an ISO on storage '{self.name}'")
+
+    def _volid(self, path: Path) -> str:
+        if path.parent == self.iso_folder:
+            return f"{self.name}:iso/{path.name}"
+        return f"{self.name}:{path.relative_to(self.root / 'images')}"
+
+    # ---- health and room
+
+    async def prepare(self) -> None:
+        """Make the folders of a new storage; harmless when they exist. The root's parent must."""
+        await asyncio.to_thread(self._prepare)
+
+    def _prepare(self) -> None:
+        for folder in (self.root, self.root / "images", self.root / "template", self.iso_folder):
+            _ensure(folder)
+
+    async def status(self) -> StorageStatus:
+        """Room and health; never raises."""
+        return await asyncio.to_thread(self._status)
+
+    def _status(self) -> StorageStatus:
+        if not self.root.is_dir():
+            return StorageStatus(active=False, text=f"there is no folder {self.root}")
+        try:
+            found = os.statvfs(self.root)
+        except OSError as error:
+            return StorageStatus(active=False, text=f"{self.root}: {error.strerror}")
+        total = found.f_blocks * found.f_frsize
+        # As df counts: what root alone may use is neither used nor available.
+        used = (found.f_blocks - found.f_bfree) * found.f_frsize
+        free = found.f_bavail * found.f_frsize
+        writable = os.access(self.root, os.W_OK | os.X_OK)
+        text = "" if writable else f"{self.root} is not writable for us"
+        return StorageStatus(active=writable, total=total, used=used, available=free, text=text)
+
+    async def check_space(self, size: int) -> None:
+        """Raise :class:`StorageError` when ``size`` more bytes would not fit."""
+        status = await self.status()
+        if not status.active:
+            raise StorageError(f"storage '{self.name}' cannot be used: {status.text}")
+        room = max(status.available - RESERVE, 0)
+        if size > room:
+            raise StorageError(
+                f"storage '{self.name}' has no room: {gib(size)} GiB wanted, {gib(room)} GiB free",
+                hint="Choose a smaller disk or another storage.",
+            )
+
+    # ---- making and deleting
+
+    async def allocate(self, vmid: int, size: int, fmt: DiskFormat) -> Volume:
+        """A new empty disk; see the protocol. ``size`` is rounded up to 512 bytes by the format."""
+        if size <= 0:
+            raise StorageError("a disk must be larger than 0")
+        await self.check_space(size)
+        path = await asyncio.to_thread(self._reserve, vmid, fmt)
+        try:
+            if fmt == "raw":
+                await asyncio.to_thread(os.truncate, path, size)
+            else:
+                await image.create(path, size, fmt, user=self.user)
+            return await self.find(self._volid(path))
+        except OSError as error:
+            await asyncio.to_thread(self._remove, path)
+            raise StorageError(f"disk of {gib(size)} GiB: {error.strerror}") from error
+        except BaseException:
+            await asyncio.to_thread(self._remove, path)
+            raise
+
+    async def allocate_copy(self, vmid: int, source: Path, fmt: DiskFormat) -> Volume:
+        """A new disk with the contents of a raw file of this machine's distribution."""
+        size = (await asyncio.to_thread(source.stat)).st_size
+        await self.check_space(size)
+        path = await asyncio.to_thread(self._reserve, vmid, fmt)
+        try:
+            await image.convert(source, "raw", path, fmt, user=self.user)
+            return await self.find(self._volid(path))
+        except BaseException:
+            await asyncio.to_thread(self._remove, path)
+            raise
+
+    def _reserve(self, vmid: int, fmt: DiskFormat) -> Path:
+        """An empty file under the lowest number no format has taken; ours against every rival."""
+        folder = self.root / "images" / str(vmid)
+        self._prepare()
+        _ensure(folder)
+        with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as directory:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            taken = {int(m["number"]) for name in os.listdir(directory) if (m := _disk(vmid, name))}
+            number = next(n for n in range(len(taken) + 1) if n not in taken)
+            name = f"vm-{vmid}-disk-{number}.{fmt}"
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _FILE
+            descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+            try:
+                self._give_away(descriptor)
+            finally:
+                os.close(descriptor)
+        return folder / name
+
+    def _give_away(self, descriptor: int) -> None:
+        """Make an open disk belong to QEMU's user, and to nobody else."""
+        if self.user is not None:
+            entry = pwd.getpwnam(self.user)
+            os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
+        os.fchmod(descriptor, 0o600)
+
+    async def free(self, volid: str) -> None:
+        """Delete a volume for good. One that is gone already is no error."""
+        await asyncio.to_thread(self._remove, self.path(volid))
+
+    def _remove(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        if path.parent != self.iso_folder:
+            with contextlib.suppress(OSError):  # not empty: the VM has more disks
+                path.parent.rmdir()
+
+    # ---- finding
+
+    async def find(self, volid: str) -> Volume:
+        """The volume as it is now; :class:`StorageError` when it is missing or no plain file."""
+        return await asyncio.to_thread(self._find, self.path(volid))
+
+    def _find(self, path: Path) -> Volume:
+        with self._open(path) as descriptor:
+            return self._describe(path, descriptor)
+
+    @contextlib.contextmanager
+    def _open(self, path: Path) -> Iterator[int]:
+        volid = self._volid(path)
+        try:
+            opened = _opened(path, os.O_RDONLY)
+            with opened as descriptor:
+                problem = oddity(os.fstat(descriptor))
+                if problem:
+                    raise StorageError(f"volume '{volid}' is not used: it is {problem}")
+                yield descriptor
+        except FileNotFoundError:
+            raise StorageError(f"volume '{volid}' does not exist") from None
+        except OSError as error:
+            raise StorageError(f"volume '{volid}' cannot be opened: {error.strerror}") from error
+
+    def _describe(self, path: Path, descriptor: int) -> Volume:
+        found = os.fstat(descriptor)
+        is_iso = path.parent == self.iso_folder
+        fmt = "iso" if is_iso else path.suffix[1:]
+        size = found.st_size
+        if fmt == "qcow2" and size:
+            size = image.inspect(descriptor).virtual_size
+        return Volume(
+            volid=self._volid(path),
+            content="iso" if is_iso else "images",
+            format=fmt,
+            size=size,
+            used=found.st_blocks * 512,
+            path=path,
+            vmid=None if is_iso else int(path.parent.name),
+        )
+
+    async def activate(self, volid: str, fmt: str) -> Volume:
+        """Check that the volume is there, is what our record says, and can be opened by QEMU's user.
+
+        A disk that belongs to a user QEMU ran as before is handed over.
+        """
+        return await asyncio.to_thread(self._activate, self.path(volid), fmt)
+
+    def _activate(self, path: Path, fmt: str) -> Volume:
+        with self._open(path) as descriptor:
+            volume = self._describe(path, descriptor)
+            if volume.content == "iso":
+                self._check_readable(volume, descriptor)
+                return volume
+            if volume.format != fmt:
+                raise StorageError(f"volume '{volume.volid}' is {volume.format}, our record says {fmt}")
+            image.check_plain(image.inspect(descriptor), fmt, f"volume '{volume.volid}'")
+            if os.geteuid() == 0:
+                self._give_away(descriptor)
+            return volume
+
+    def _check_readable(self, volume: Volume, descriptor: int) -> None:
+        if self.user is None:
+            return
+        found = os.fstat(descriptor)
+        uid = pwd.getpwnam(self.user).pw_uid
+        if not found.st_mode & (stat.S_IRUSR if found.st_uid == uid else stat.S_IROTH):
+            raise StorageError(
+                f"user '{self.user}', whom QEMU runs as, may not read {volume.path}",
+                hint=f"chmod a+r {volume.path}",
+            )
+
+    async def list(self, content: Content, vmid: int | None = None) -> Listing:
+        """The volumes of one content, by name; what does not belong there comes as findings."""
+        return await asyncio.to_thread(self._list, content, vmid)
+
+    def _list(self, content: Content, vmid: int | None) -> Listing:
+        if content == "iso":
+            folders = [self.iso_folder]
+        else:
+            images = self.root / "images"
+            folders = [images / str(vmid)] if vmid is not None else sorted(_folders(images))
+        volumes, findings = [], []
+        for folder in folders:
+            for path in _entries(folder):
+                found = self._look(content, path)
+                if isinstance(found, Volume):
+                    volumes.append(found)
+                elif found is not None:
+                    findings.append(found)
+        return Listing(tuple(volumes), tuple(findings))
+
+    def _look(self, content: Content, path: Path) -> Volume | Finding | None:
+        """A volume, a finding, or nothing when the file is simply something else."""
+        if content == "iso":
+            if path.suffix.lower() != ".iso":
+                return None
+            if not is_iso_name(path.name):
+                return Finding(path, "its name may hold only letters, digits and . _ + -; rename it")
+        elif not DISK_NAME.fullmatch(f"{path.parent.name}/{path.name}"):
+            return None
+        try:
+            problem = oddity(path.lstat())
+            if problem:
+                return Finding(path, f"it is {problem}")
+            return self._find(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, StorageError) as error:
+            return Finding(path, str(error))
+
+
+def is_iso_name(name: str) -> bool:
+    """Whether an ISO may be called so: plain ASCII, no folder, no hidden file, at most 120 characters."""
+    return len(name) <= ISO_NAME_LENGTH and ISO_NAME.fullmatch(name) is not None
+
+
+def oddity(found: os.stat_result) -> str:
+    """What makes a file unfit to be a volume, or nothing."""
+    if stat.S_ISLNK(found.st_mode):
+        return "a symbolic link"
+    if not stat.S_ISREG(found.st_mode):
+        return "no plain file"
+    if found.st_nlink > 1:
+        return "a file with several names (hard links)"
+    return ""
+
+
+def gib(size: int) -> str:
+    """Bytes as GiB for people: ``32``, ``0.5``, ``1000000000``."""
+    return f"{size / (1 << 30):.2f}".rstrip("0").rstrip(".")
+
+
+def _ensure(folder: Path) -> None:
+    """Make a folder that is missing. One that is there, an operator's perhaps, stays as it is."""
+    if not folder.is_dir():
+        make_folder(folder, os.geteuid(), os.getegid(), 0o711)
+
+
+def _disk(vmid: int, name: str) -> re.Match[str] | None:
+    return DISK_NAME.fullmatch(f"{vmid}/{name}")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _folders(images: Path) -> list[Path]:
+    return [path for path in _entries(images) if path.name.isdigit() and not path.is_symlink()]
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | _FILE)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
