@@ -7,6 +7,7 @@ from pathlib import Path
 from guestkit.facts import GuestFacts
 from guestkit.waiting import eventually
 from vms.host.paths import VMPaths
+from vms.qemu.agent import Agent, ExecStatus
 from vms.qemu.monitor import Monitor
 from vms.qemu.process import Running, alive, terminate, wait_ended
 
@@ -20,6 +21,7 @@ class Guest:
         self.monitor = monitor
         self.paths = paths
         self.serial_log = log
+        self.agent = Agent(paths.agent)
 
     # ---- what it prints
 
@@ -44,6 +46,35 @@ class Guest:
         said = await self.says("pvelite-guest: ready", timeout)
         facts = [line for line in said.splitlines() if line.startswith("fact: ")]
         return GuestFacts.parse("\n".join(facts))
+
+    # ---- what its agent does (needs ``agent: 1`` in the configuration)
+
+    async def agent_answers(self, timeout: float = 60) -> None:
+        """Wait until the agent answers: the guest is up."""
+        await eventually(lambda: self.agent.ping(1), f"agent of {self.vmid} to answer", timeout=timeout)
+
+    async def run(self, *argv: str, timeout: float = 30) -> str:
+        """Run a program inside the guest; answers what it printed. A failure in there fails the test."""
+        pid = await self.agent.run(argv)
+        status = await eventually(
+            lambda: self._ended(pid), f"{argv[0]} in {self.vmid} to end", timeout=timeout
+        )
+        said = status.stdout.decode(errors="replace")
+        assert status.exit_code == 0, f"{' '.join(argv)}: {status.exit_code}\n{said}{status.stderr!r}"
+        return said
+
+    async def shell(self, script: str, timeout: float = 30) -> str:
+        """Run a line of shell inside the guest; answers what it printed."""
+        return await self.run("/bin/sh", "-ec", script, timeout=timeout)
+
+    async def _ended(self, pid: int) -> ExecStatus | None:
+        status = await self.agent.run_status(pid)
+        return status if status.exited else None
+
+    async def facts(self, timeout: float = 60) -> GuestFacts:
+        """What the guest sees of its machine now, asked through its agent."""
+        await self.agent_answers(timeout)
+        return GuestFacts.parse(await self.run("/bin/facts"))
 
     # ---- ending
 

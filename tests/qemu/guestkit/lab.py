@@ -12,11 +12,13 @@ from typing import Any
 from guestkit.guest import Guest
 from vms.config.vmconfig import VMConfig
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
-from vms.host.command import run
+from vms.host import facts as host_facts
 from vms.host.paths import RunPaths
-from vms.qemu import capabilities
+from vms.qemu import capabilities, tpm
 from vms.qemu.cmdline import command
 from vms.qemu.process import launch
+from vms.storage.base import DiskFormat
+from vms.storage.directory import DirectoryStorage
 
 
 class Lab:
@@ -30,37 +32,41 @@ class Lab:
         self.root = Path(tempfile.mkdtemp(prefix="pvq-", dir="/tmp"))
         self.root.chmod(0o711)
         self.runs = RunPaths(self.root / "run", self.root / "log")
-        self.storage = self.root / "local"
-        for folder in ("images", "template/iso"):
-            (self.storage / folder).mkdir(parents=True)
-        storages = {"local": {"type": "dir", "path": str(self.storage)}}
+        self.storage = DirectoryStorage("local", self.root / "local")
+        self.storage.iso_folder.mkdir(parents=True)
+        storages = {"local": {"type": "dir", "path": str(self.storage.root)}}
         self.facts = NodeFacts.from_json({**facts, "storages": storages, "bridges": []})
         self.guests: list[Guest] = []
+        self.tpms: set[int] = set()
 
     # ---- volumes
 
-    async def disk(self, vmid: int, size: str = "64M", *, copy: Path | None = None, number: int = 0) -> str:
-        """Make a disk in ``local``: an empty qcow2 of ``size``, or a copy of a raw image; its volume id."""
-        folder = self.storage / "images" / str(vmid)
-        folder.mkdir(exist_ok=True)
-        name = f"vm-{vmid}-disk-{number}.{'raw' if copy else 'qcow2'}"
+    async def disk(
+        self, vmid: int, size: int = 64 << 20, *, copy: Path | None = None, fmt: str = "qcow2"
+    ) -> str:
+        """Make a disk in ``local``, empty with ``size`` bytes or a copy of a raw image; its volume id."""
+        kind: DiskFormat = "raw" if fmt == "raw" else "qcow2"
         if copy is not None:
-            shutil.copyfile(copy, folder / name)
-        else:
-            await run(["qemu-img", "create", "-q", "-f", "qcow2", str(folder / name), size])
-        return f"local:{vmid}/{name}"
-
-    def path(self, volume: str) -> Path:
-        """Where a volume of ``local`` lies."""
-        name = volume.split(",")[0].removeprefix("local:")
-        return self.storage / ("template" if name.startswith("iso/") else "images") / name
+            return (await self.storage.allocate_copy(vmid, copy, kind)).volid
+        return (await self.storage.allocate(vmid, size, kind)).volid
 
     def iso(self, source: Path) -> str:
         """Put an ISO into the library without copying it; answers its volume id."""
-        target = self.storage / "template" / "iso" / source.name
+        target = self.storage.iso_folder / source.name
         if not target.exists():
             target.symlink_to(source)
         return f"local:iso/{source.name}"
+
+    async def efi_disk(self, vmid: int, *, keys: bool) -> str:
+        """The EFI variables, with Microsoft's keys enrolled or without; the value of ``efidisk0``."""
+        source = Path(self.facts.ovmf["vars-4m-ms" if keys else "vars-4m"])
+        return f"{await self.disk(vmid, copy=source)},efitype=4m,pre-enrolled-keys={int(keys)}"
+
+    async def tpm_state(self, vmid: int) -> str:
+        """A new TPM 2.0 with its certificates; the value of ``tpmstate0``."""
+        volume = await self.disk(vmid, tpm.STATE_SIZE, fmt="raw")
+        await tpm.set_up(self.storage.path(volume), self.root / "ca")
+        return f"{volume},version=v2.0"
 
     # ---- guests
 
@@ -76,7 +82,12 @@ class Lab:
     async def start(
         self, vmid: int, config: Mapping[str, str], extra: Sequence[str] = (), *, pass_fds: Sequence[int] = ()
     ) -> Guest:
-        """Start the product's command line, ``extra`` arguments after it; answers when QMP does."""
+        """Start the product's command line, ``extra`` arguments after it; answers when QMP does.
+
+        A configuration with ``tpmstate0`` gets its TPM emulator first, as the product does.
+        """
+        if "tpmstate0" in config:
+            await self.start_tpm(vmid, config["tpmstate0"].split(",")[0])
         return await self.start_argv(vmid, [*self.argv(vmid, config), *extra], pass_fds=pass_fds)
 
     async def start_argv(self, vmid: int, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Guest:
@@ -88,13 +99,20 @@ class Lab:
         self.guests.append(guest)
         return guest
 
+    async def start_tpm(self, vmid: int, volume: str) -> None:
+        """Start the emulator that serves the TPM of ``vmid`` from its state."""
+        names = self.runs.prepare(vmid)
+        await tpm.start(self.storage.path(volume), names.tpm, log=names.log)
+        self.tpms.add(vmid)
+
     async def close(self) -> None:
-        """End every guest that still runs and remove the folder."""
+        """End every guest and TPM that still runs and remove the folder."""
         await asyncio.gather(*(guest.kill() for guest in self.guests))
+        for vmid in self.tpms:
+            await tpm.stop(self.runs.vm(vmid).tpm, vmid)
         shutil.rmtree(self.root)
 
 
 async def node_facts() -> dict[str, Any]:
-    """This node's facts, with TCG whatever the box could do."""
-    found: dict[str, Any] = dict((await capabilities.examine()).to_json())
-    return {**found, "kvm": False, "accel_reason": "tests run on TCG"}
+    """This node's facts as the worker gathers them, with TCG whatever the box could do."""
+    return await host_facts.gather(qemu=(await capabilities.examine(wanted="tcg")).to_json())
