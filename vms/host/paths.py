@@ -11,7 +11,52 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vms.errors import VMError
-from vms.hardware.context import RuntimePaths
+
+
+@dataclass(frozen=True)
+class VMPaths:
+    """Everything of one VM in the run and log directories: the places
+    :class:`vms.hardware.context.RuntimePaths` puts into the command line, as paths to work with."""
+
+    vmid: int
+    folder: Path
+    log: Path
+
+    @property
+    def qmp(self) -> Path:
+        """The worker's own monitor socket."""
+        return self.folder / "qmp" / "qmp.sock"
+
+    @property
+    def qmp_ops(self) -> Path:
+        """A second monitor socket, for an operator or a second process."""
+        return self.folder / "qmp" / "qmp-ops.sock"
+
+    @property
+    def vnc(self) -> Path:
+        return self.folder / "console" / "vnc.sock"
+
+    @property
+    def serial(self) -> Path:
+        return self.folder / "console" / "serial0.sock"
+
+    @property
+    def agent(self) -> Path:
+        return self.folder / "agent" / "qga.sock"
+
+    @property
+    def tpm(self) -> Path:
+        """The socket on which swtpm waits for QEMU."""
+        return self.folder / "tpm" / "swtpm.sock"
+
+    @property
+    def tpm_pidfile(self) -> Path:
+        return self.folder / "tpm" / "swtpm.pid"
+
+    @property
+    def pidfile(self) -> Path:
+        return self.folder / "qemu.pid"
+
 
 SUBFOLDERS = ("qmp", "console", "agent", "tpm")
 """Apart from each other, so that who may open a console cannot reach a monitor."""
@@ -25,15 +70,11 @@ class RunPaths:
     log_dir: Path
     user: str | None = None
 
-    def vm(self, vmid: int) -> RuntimePaths:
+    def vm(self, vmid: int) -> VMPaths:
         """The names only; nothing is made."""
-        return RuntimePaths.of(str(self.run_dir), str(self.log_dir), vmid)
+        return VMPaths(vmid, self.run_dir / "vm" / str(vmid), self.log_dir / f"vm-{vmid}.log")
 
-    def log(self, vmid: int) -> Path:
-        """Where what the VM's QEMU prints is kept."""
-        return self.log_dir / f"vm-{vmid}.log"
-
-    def prepare(self, vmid: int) -> RuntimePaths:
+    def prepare(self, vmid: int) -> VMPaths:
         """Make the VM's folders: QEMU's user's, 0700; what lies above can be crossed (0711), not read.
 
         Folders that exist are given the right owner and mode; what is no real folder (a symlink
@@ -44,15 +85,14 @@ class RunPaths:
         make_folder(self.run_dir, os.geteuid(), os.getegid(), 0o711)
         make_folder(self.run_dir / "vm", os.geteuid(), os.getegid(), 0o711)
         make_folder(self.log_dir, os.geteuid(), os.getegid(), 0o700)
-        folder = Path(paths.folder)
-        make_folder(folder, uid, gid, 0o700)
+        make_folder(paths.folder, uid, gid, 0o700)
         for name in SUBFOLDERS:
-            make_folder(folder / name, uid, gid, 0o700)
+            make_folder(paths.folder / name, uid, gid, 0o700)
         return paths
 
     def clear(self, vmid: int) -> None:
         """Remove the VM's run folder with the sockets in it; the log stays. For a VM that has ended."""
-        remove_tree(Path(self.vm(vmid).folder))
+        remove_tree(self.vm(vmid).folder)
 
 
 def _ids(user: str | None) -> tuple[int, int]:

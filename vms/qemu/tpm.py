@@ -14,15 +14,17 @@ from pathlib import Path
 
 from vms.errors import LaunchError, QemuError
 from vms.host.command import run
-from vms.host.paths import remove_socket
+from vms.host.paths import VMPaths, remove_socket
 from vms.qemu.process import Running, adopt, end_child, open_log, spawn, start_time, tail, terminate, watch
 
 STATE_SIZE = 4 << 20
 """Bytes of the state volume, as Proxmox makes it."""
 
 
-async def set_up(state: Path, authority: Path, *, user: str | None = None) -> None:
+async def set_up(state: Path, authority: Path, *, version: str = "v2.0", user: str | None = None) -> None:
     """Make ``state``, an empty volume of ours, a new TPM with its certificates. Takes 1 to 5 s.
+
+    ``version`` as the configuration says it: ``v2.0`` or ``v1.2``.
 
     ``authority`` is the folder of this node's certificate authority, made at first use. It stays
     ours: a guest's emulator, which runs as ``user``, must not be able to sign for others.
@@ -30,7 +32,7 @@ async def set_up(state: Path, authority: Path, *, user: str | None = None) -> No
     """
     config = await asyncio.to_thread(_authority, authority)
     size = (await asyncio.to_thread(state.stat)).st_size
-    argv = ["swtpm_setup", "--tpm2", "--tpmstate", f"file://{state}", "--config", str(config)]
+    argv = ["swtpm_setup", *_family(version), "--tpmstate", f"file://{state}", "--config", str(config)]
     argv += ["--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--overwrite"]
     if os.geteuid() == 0:
         argv += ["--runas", "root"]
@@ -78,9 +80,9 @@ async def start(
         raise QemuError(f"swtpm cannot be given a path with a comma: {state}, {socket}")
     for stale in (socket, pidfile):
         await asyncio.to_thread(remove_socket, stale)
-    argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"backend-uri=file://{state}"]
+    argv = ["swtpm", "socket", *_family(version), "--tpmstate", f"backend-uri=file://{state}"]
     argv += ["--ctrl", f"type=unixio,path={socket},mode=0600", "--pid", f"file={pidfile}", "--terminate"]
-    with open_log(log) as output:
+    with open_log(paths.log) as output:
         began = output.seek(0, os.SEEK_END)
         try:
             process = spawn(argv, output, user=user)
@@ -90,7 +92,9 @@ async def start(
         async with asyncio.timeout(timeout):
             await _ready(process, socket, pidfile)
         if process.poll() is not None:
-            raise QemuError(f"the TPM did not start: {tail(log, began).strip() or 'swtpm printed nothing'}")
+            raise QemuError(
+                f"the TPM did not start: {tail(paths.log, began).strip() or 'swtpm printed nothing'}"
+            )
     except TimeoutError:
         end_child(process)
         raise QemuError(f"the TPM was not ready within {timeout:g} seconds") from None
@@ -111,12 +115,15 @@ async def _ready(process: subprocess.Popen[bytes], socket: Path, pidfile: Path) 
         await asyncio.sleep(0.002)
 
 
-async def stop(socket: str | Path, vmid: int) -> None:
-    """End the emulator that serves ``socket``, if one still does, and clear up after it."""
-    socket = Path(socket)
-    pidfile = socket.with_name("swtpm.pid")
-    running = await asyncio.to_thread(adopt, pidfile, vmid)
+async def stop(paths: VMPaths) -> None:
+    """End the VM's emulator, if it still runs, and clear up after it."""
+    running = await asyncio.to_thread(adopt, paths.tpm_pidfile, paths.vmid)
     if running is not None:
         await terminate(running, grace=2)
-    for left in (socket, pidfile):
+    for left in (paths.tpm, paths.tpm_pidfile):
         await asyncio.to_thread(remove_socket, left)
+
+
+def _family(version: str) -> list[str]:
+    """swtpm's word for a TPM version; 1.2 is its default."""
+    return ["--tpm2"] if version == "v2.0" else []
