@@ -11,12 +11,12 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
 from channels.security.websocket import OriginValidator
 from django.conf import settings
-from django.urls import path, re_path
+from django.urls import re_path
 
 from pvelite.http import Bridge, Message, Receive, Send
 from pvelite.wsgi import application as wsgi
 
-from vms.consumers import Hints  # isort: skip  (models load only after wsgi has set Django up)
+from vms.routing import websocket_urlpatterns  # isort: skip  (models load only after wsgi has set Django up)
 
 
 async def nowhere(scope: Message, receive: Receive, send: Send) -> None:
@@ -27,7 +27,7 @@ async def nowhere(scope: Message, receive: Receive, send: Send) -> None:
 
 http = Bridge(wsgi)
 websocket: Any = OriginValidator(
-    AuthMiddlewareStack(URLRouter([path("ws/hints", Hints.as_asgi()), re_path(r"", nowhere)])),
+    AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, re_path(r"", nowhere)])),
     settings.PUBLIC_ORIGINS,
 )
 
