@@ -54,6 +54,11 @@ class VMPaths:
         return self.folder / "tpm" / "swtpm.pid"
 
     @property
+    def tpm_log(self) -> Path:
+        """What swtpm prints; apart from QEMU's, whose last words are quoted when a start fails."""
+        return self.log.with_name(f"vm-{self.vmid}-tpm.log")
+
+    @property
     def pidfile(self) -> Path:
         return self.folder / "qemu.pid"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import subprocess
 from pathlib import Path
 
@@ -24,20 +25,32 @@ STATE_SIZE = 4 << 20
 async def set_up(state: Path, authority: Path, *, version: str = "v2.0", user: str | None = None) -> None:
     """Make ``state``, an empty volume of ours, a new TPM with its certificates. Takes 1 to 5 s.
 
-    ``version`` as the configuration says it: ``v2.0`` or ``v1.2``.
-
-    ``authority`` is the folder of this node's certificate authority, made at first use. It stays
-    ours: a guest's emulator, which runs as ``user``, must not be able to sign for others.
+    ``version`` as the configuration says it: ``v2.0`` or ``v1.2``. ``authority`` is the folder of
+    this node's certificate authority, made at first use. It stays ours: a guest's emulator, which
+    runs as ``user``, gets the state and must not be able to sign for others.
     Raises :class:`CommandError` with swtpm_setup's words.
     """
     config = await asyncio.to_thread(_authority, authority)
-    size = (await asyncio.to_thread(state.stat)).st_size
+    before = await asyncio.to_thread(state.stat)
     argv = ["swtpm_setup", *_family(version), "--tpmstate", f"file://{state}", "--config", str(config)]
     argv += ["--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--overwrite"]
     if os.geteuid() == 0:
         argv += ["--runas", "root"]
     await run(argv, timeout=120, env={"HOME": str(authority), "XDG_CONFIG_HOME": str(authority)})
-    await asyncio.to_thread(os.truncate, state, size)
+    await asyncio.to_thread(_hand_over, state, before.st_size, user)
+
+
+def _hand_over(state: Path, size: int, user: str | None) -> None:
+    """swtpm_setup leaves a short file of its own: give it its size, owner and mode (0600) again."""
+    descriptor = os.open(state, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, size)
+        if user is not None:
+            entry = pwd.getpwnam(user)
+            os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def _authority(folder: Path) -> Path:
@@ -62,27 +75,26 @@ def _authority(folder: Path) -> Path:
 
 
 async def start(
+    paths: VMPaths,
     state: Path,
-    socket: str | Path,
     *,
-    log: Path,
+    version: str = "v2.0",
     user: str | None = None,
     timeout: float = 10,
 ) -> Running:
-    """Start the emulator of one guest; answers when QEMU may connect to ``socket``.
+    """Start the emulator of one guest on its state volume; answers when QEMU may connect to ``paths.tpm``.
 
-    Its pid file lies beside the socket. Raises :class:`QemuError` with swtpm's words; nothing is
+    What it prints goes to ``paths.tpm_log``. Raises :class:`QemuError` with swtpm's words; nothing is
     left then. Call :func:`stop` when QEMU does not come up: swtpm leaves only after a QEMU has been.
     """
-    socket = Path(socket)
-    pidfile = socket.with_name("swtpm.pid")
+    socket, pidfile = paths.tpm, paths.tpm_pidfile
     if "," in f"{state}{socket}":
         raise QemuError(f"swtpm cannot be given a path with a comma: {state}, {socket}")
     for stale in (socket, pidfile):
         await asyncio.to_thread(remove_socket, stale)
     argv = ["swtpm", "socket", *_family(version), "--tpmstate", f"backend-uri=file://{state}"]
     argv += ["--ctrl", f"type=unixio,path={socket},mode=0600", "--pid", f"file={pidfile}", "--terminate"]
-    with open_log(paths.log) as output:
+    with open_log(paths.tpm_log) as output:
         began = output.seek(0, os.SEEK_END)
         try:
             process = spawn(argv, output, user=user)
@@ -93,7 +105,7 @@ async def start(
             await _ready(process, socket, pidfile)
         if process.poll() is not None:
             raise QemuError(
-                f"the TPM did not start: {tail(paths.log, began).strip() or 'swtpm printed nothing'}"
+                f"the TPM did not start: {tail(paths.tpm_log, began).strip() or 'swtpm printed nothing'}"
             )
     except TimeoutError:
         end_child(process)
