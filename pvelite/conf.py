@@ -33,11 +33,15 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+class SettingError(ValueError):
+    """A setting that cannot stand: the text names the variable and says what to write instead."""
+
+
 def bound_address(text: str) -> str:
-    """``HOST:PORT`` as it came, or ``ValueError`` with what to write instead. IPv6 stands in brackets."""
+    """``HOST:PORT`` as it came, or ``SettingError`` with what to write instead. IPv6 stands in brackets."""
     match = re.fullmatch(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):(?P<port>[0-9]{1,5})", text)
     if not match or not 0 < int(match["port"]) < 65536:
-        raise ValueError(
+        raise SettingError(
             f"PVELITE_BIND is '{text}'; write HOST:PORT, for example 127.0.0.1:8006 or [::1]:8006"
         )
     return text
@@ -50,14 +54,14 @@ def node_name(given: str) -> str:
     """
     if given:
         if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", given):
-            raise ValueError(f"PVELITE_NODE is '{given}'; write letters, digits and '-' only, at most 63")
+            raise SettingError(f"PVELITE_NODE is '{given}'; write letters, digits and '-' only, at most 63")
         return given
     found = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().split(".")[0])[:63]
     return found.strip("-") or "localhost"
 
 
 def origin(text: str) -> str:
-    """One public origin, ``scheme://host[:port]``, or ``ValueError``."""
+    """One public origin, ``scheme://host[:port]``, or ``SettingError``."""
     parts = urlsplit(text)
     if (
         parts.scheme not in ("http", "https")
@@ -66,15 +70,15 @@ def origin(text: str) -> str:
         or parts.query
         or "*" in text
     ):
-        raise ValueError(f"PVELITE_ORIGINS has '{text}'; write origins like https://pve.example.org:8443")
+        raise SettingError(f"PVELITE_ORIGINS has '{text}'; write origins like https://pve.example.org:8443")
     return text
 
 
 def url(name: str, text: str, schemes: tuple[str, ...]) -> str:
-    """A service's address as it came, or ``ValueError`` naming the variable (never its value: passwords)."""
+    """A service's address as it came, or ``SettingError`` naming the variable, not its value."""
     if text and urlsplit(text).scheme not in schemes:
         words = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise ValueError(f"{name} must start with {words}; leave it unset for the built-in default")
+        raise SettingError(f"{name} must start with {words}; leave it unset for the built-in default")
     return text
 
 
@@ -93,11 +97,11 @@ class Conf:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Conf:
-        """Raises ``ValueError`` naming the variable that cannot stand."""
+        """Raises ``SettingError`` naming the variable that cannot stand."""
         default = "/var/lib/pvelite" if os.geteuid() == 0 else "~/.local/share/pvelite"
         level = (environ.get("PVELITE_LOG") or "INFO").upper()
         if level not in LOG_LEVELS:
-            raise ValueError(f"PVELITE_LOG is '{level}'; write one of {', '.join(LOG_LEVELS)}")
+            raise SettingError(f"PVELITE_LOG is '{level}'; write one of {', '.join(LOG_LEVELS)}")
         given = (word.strip().rstrip("/") for word in environ.get("PVELITE_ORIGINS", "").split(","))
         return cls(
             home=Path(environ.get("PVELITE_HOME") or default).expanduser().absolute(),

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from pvelite import home, supervisor
-from pvelite.conf import Conf, conf
+from pvelite.conf import Conf, SettingError, conf
 from pvelite.server import ROLES, redis_binary
 from vms.errors import VMError
 from vms.operations.seed import seed_node, seed_operator
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             bring_up_to_date(settings, roles)
             os.environ.pop("PVELITE_ADMIN_PASSWORD", None)  # no role needs it, and /proc shows environments
             asyncio.run(run(settings, roles, begun))
-        except (ValueError, VMError) as error:
+        except (SettingError, VMError) as error:
             raise CommandError(f"{error}. {getattr(error, 'hint', '')}".strip()) from error
         for handle in locks:
             os.close(handle)
@@ -66,11 +66,11 @@ def chosen_settings(bind: str | None) -> Conf:
 
 
 def chosen_roles(text: str | None, settings: Conf) -> list[str]:
-    """The roles to run, in starting order. Raises ``ValueError`` naming the unknown one."""
+    """The roles to run, in starting order. Raises :class:`SettingError` naming the unknown one."""
     wanted = [word.strip() for word in text.split(",")] if text else list(ROLES)
     for word in wanted:
         if word not in ROLES:
-            raise ValueError(f"--roles has '{word}'; choose from {', '.join(ROLES)}")
+            raise SettingError(f"--roles has '{word}'; choose from {', '.join(ROLES)}")
     if settings.redis_url and not text:
         wanted.remove("redis")
     if "redis" in wanted and redis_binary() is None:

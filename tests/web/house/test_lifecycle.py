@@ -86,6 +86,12 @@ def test_bad_arguments_are_said(house: House, arguments: list[str]) -> None:
     assert "Traceback" not in house.terminal()
 
 
+def test_a_bad_environment_is_said(house: House) -> None:
+    assert house.spawn(PVELITE_ORIGINS="pve.example.org").wait(20) == 1
+    assert "PVELITE_ORIGINS has 'pve.example.org'" in house.terminal()
+    assert "Traceback" not in house.terminal()
+
+
 def test_roles_run_apart_and_wait_for_the_web_roles_migrations(house: House) -> None:
     assert house.spawn("--roles", "worker").wait(20) == 1
     assert "Start the web role first" in house.terminal()
