@@ -22,7 +22,8 @@ from vms.models.nic import Nic
 from vms.models.storage import Storage, Volume
 from vms.models.vm import VM
 
-DRIVE_SLOTS = frozenset({"ide", "sata", "scsi", "virtio", "efidisk", "tpmstate", "unused"})
+DRIVE_SLOTS = frozenset({"ide", "sata", "scsi", "virtio", "unused"})
+DRIVE_KEYS = frozenset({"efidisk0", "tpmstate0"})
 NEW_DISK = re.compile(r"([A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]):([0-9]{1,9}(?:\.[0-9]{1,6})?)")
 """``local:32`` — a disk of so many GiB, to be allocated on that storage."""
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -36,7 +37,7 @@ def slot_kind(key: str) -> str:
 
 def is_drive(key: str) -> bool:
     """Whether ``key`` is held by a Disk row."""
-    return slot_kind(key) in DRIVE_SLOTS
+    return key in DRIVE_KEYS or slot_kind(key) in DRIVE_SLOTS
 
 
 def size_bytes(text: str) -> int:
@@ -143,6 +144,23 @@ def save_config(vm: VM, mapping: Mapping[str, str], *, digest: str = "") -> None
         vm.__dict__.get("_prefetched_objects_cache", {}).pop(cached, None)
 
 
+def apply_pending(vm: VM) -> None:
+    """Make what waits for a cold start the configuration: text replaces or adds a key, None removes it.
+
+    Raises :class:`ConfigErrors` when the result cannot stand; it goes on waiting then.
+    """
+    with transaction.atomic():
+        mapping = config_of(vm)
+        for key, text in vm.pending.items():
+            if text is None:
+                mapping.pop(key, None)
+            else:
+                mapping[key] = str(text)
+        save_config(vm, mapping)
+        VM.everything.filter(pk=vm.pk).update(pending={})
+    vm.pending = {}
+
+
 class _Split:
     """One mapping, taken apart into rows; :meth:`write` stores them."""
 
@@ -182,8 +200,12 @@ class _Split:
     def _source(self, disk: Disk, key: str, source: str) -> None:
         new = NEW_DISK.fullmatch(source)
         name = source.partition(":")[0]
-        if source in ("none", "cdrom") or source.startswith("/"):
+        if source in ("none", "cdrom"):
             disk.source = source
+        elif source.startswith("/"):
+            # A path is whatever QEMU's user can open: somebody else's disk, a file of the host.
+            text = "a path of the host cannot be a drive; put the image on a storage and choose it there"
+            self.errors.append(ConfigError(key, text, part="file"))
         elif name not in self.storages:
             known = ", ".join(sorted(self.storages)) or "none yet"
             self.errors.append(
@@ -196,6 +218,7 @@ class _Split:
             disk.volume = self.volumes[source]
             disk.storage = disk.volume.storage
             disk.size = disk.size or disk.volume.size or None
+            self._content(disk, key)
             owner = disk.volume.vmid
             if owner is not None and owner != self.vm.vmid:
                 self.errors.append(ConfigError(key, f"'{source}' belongs to VM {owner}", part="file"))
@@ -204,6 +227,14 @@ class _Split:
                 ConfigError(
                     key, f"there is no volume '{source}'; choose one from the storage's list", part="file"
                 )
+            )
+
+    def _content(self, disk: Disk, key: str) -> None:
+        """An ISO is read only by construction: it goes into CD drives and nowhere else."""
+        iso = disk.volume is not None and disk.volume.content == Volume.Content.ISO
+        if iso and disk.media != "cdrom":
+            self.errors.append(
+                ConfigError(key, "an ISO image goes into a CD drive; add media=cdrom", part="media")
             )
 
     def _nic(self, key: str, text: str) -> Nic:
@@ -226,7 +257,7 @@ class _Split:
             seen[what] = slot
         macs = {nic.mac: nic.slot for nic in self.nics if nic.mac}
         for other in Nic.objects.filter(mac__in=macs).exclude(vm=self.vm).select_related("vm"):
-            slot = macs[other.mac]
+            slot = macs[str(other.mac)]
             self.errors.append(
                 ConfigError(
                     slot, f"{other.mac} is already used by {other.slot} of VM {other.vm.vmid}", part="macaddr"

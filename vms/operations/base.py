@@ -8,6 +8,7 @@ and insert the task row, in one transaction.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
@@ -54,14 +55,20 @@ class NodeServices(Protocol):
     facts: Any
     paths: Any
     boot: str
-    user: str | None
-    """Whom QEMU runs as; None: as the worker itself."""
+    home: Any
+
+    @property
+    def user(self) -> str | None:
+        """Whom QEMU runs as; None: as the worker itself."""
 
     def guest(self, vmid: int) -> Guest | None:
         """The live process of a VM, or None."""
 
     def storage(self, name: str, facts: Mapping[str, Any]) -> Any:
         """The driver (:class:`vms.storage.base.Storage`) of a storage described by ``facts``."""
+
+    def note_launch(self, vmid: int, record: Mapping[str, Any]) -> None:
+        """Keep the launch record on disk, for the case that the worker dies before the row holds it."""
 
     async def attach(self, vm: VM, launched: Any, record: Mapping[str, Any]) -> Guest:
         """Watch a process just launched: follow its events, store the launch record and its status."""
@@ -72,7 +79,7 @@ class NodeServices(Protocol):
     def expect_end(self, vmid: int, why: str) -> None:
         """Say that the process is about to end on purpose, so that its end is no accident."""
 
-    async def gone(self, vmid: int, timeout: float) -> bool:  # noqa: ASYNC109
+    async def gone(self, vmid: int, timeout: float) -> bool:
         """Wait until the VM's process has ended and was cleaned up. False on time-out."""
 
     async def clean(self, vmid: int) -> None:
@@ -81,22 +88,25 @@ class NodeServices(Protocol):
     async def scan(self, storage: str = "") -> int:
         """Read the storages (or the one) again; answers how many volumes were found."""
 
-    async def overrule(self, vm_id: int, types: frozenset[str], why: str) -> None:
-        """End the running tasks of these types on that VM row, and wait until they have ended."""
-
 
 class Context(Protocol):
     """What :meth:`Operation.run` works with."""
 
     task: Task
-    vm: VM
     user: Any
     params: Any
     services: NodeServices
 
     @property
+    def vm(self) -> VM:
+        """The VM's row. Raises :class:`StateError` for a task about the node."""
+
+    @property
     def monitor(self) -> Any:
         """The VM's QMP monitor. Raises :class:`StateError` when it is not running."""
+
+    async def roll_back(self) -> None:
+        """Undo every registered step now, last first."""
 
     async def db(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run database work off the event loop. Ends before a cancellation goes on."""
@@ -126,7 +136,7 @@ class Operation:
     lock: ClassVar[str] = ""
     accepts_locks: ClassVar[frozenset[str]] = frozenset()
     """Locks of others under which this verb is allowed all the same."""
-    params: ClassVar[type[Params]] = NoParams
+    params: ClassVar[builtins.type[Params]] = NoParams
 
     def authorise(self, user: Any, vm: VM, params: Any) -> None:
         """Raise :class:`AccessError` unless ``user`` may. Asked when submitted and when it starts."""
@@ -134,6 +144,10 @@ class Operation:
 
     def check(self, vm: VM, params: Any) -> None:
         """Raise :class:`StateError` (or another :class:`VMError`) when this cannot be done now."""
+
+    def overrules(self, params: Any) -> frozenset[str]:
+        """The types of tasks on the same VM that this one ends instead of waiting for them."""
+        return frozenset()
 
     async def run(self, ctx: Context) -> None:
         """Do it."""
@@ -241,11 +255,10 @@ def submit(type_: str, *, vm: VM, user: Any, params: Mapping[str, str] | None = 
             taken = VM.everything.filter(pk=fresh.pk, lock=fresh.lock).update(lock=verb.lock)
             if not taken:
                 raise StateError(f"VM {fresh.vmid} was locked by somebody else a moment ago.")
-        task = queue.enqueue(
+        return queue.enqueue(
             type_, node=fresh.node, vm=fresh, user=user, params=given, lock=verb.lock,
             label=f"{verb.label} {fresh.vmid} ({fresh.display_name})",
         )  # fmt: skip
-    return task
 
 
 def submit_on(type_: str, *, node: Node, user: Any, params: Mapping[str, str] | None = None) -> Task:
@@ -264,7 +277,7 @@ def submit_on(type_: str, *, node: Node, user: Any, params: Mapping[str, str] | 
 
 
 def check_lock(verb: Operation, vm: VM, *, own: str = "") -> None:
-    """Raise :class:`LockedError` when another operation's lock forbids ``verb``. ``own``: held by the asker."""
+    """Raise :class:`LockedError` when somebody's lock forbids ``verb``. ``own``: the asker's lock."""
     if vm.lock and vm.lock != own and vm.lock not in verb.accepts_locks:
         raise LockedError(f"VM {vm.vmid} is locked ({vm.lock}) by {holder(vm)}.")
 

@@ -1,0 +1,273 @@
+"""Start: from the rows to a running, watched QEMU.
+
+What happens before QEMU runs is kept short, because a person waits: the rows were read in one go when the
+task was admitted, everything is validated in memory, and the bookkeeping follows once the guest runs. Yet the
+truth survives a worker killed at any point: the launch record is noted on disk before the process exists, the
+process is found by its arguments, and whoever comes next removes what a start that did not happen has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from vms.config.rules import findings
+from vms.config.vmconfig import VMConfig, check_config
+from vms.errors import ConfigError, ConfigErrors, MonitorError, NetworkError, StateError, StorageError
+from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
+from vms.models import VM, Volume
+from vms.models.configuration import apply_pending, config_of, with_parts
+from vms.network import tap
+from vms.network.tap import Tap
+from vms.operations.base import Context, Operation, operation
+from vms.qemu import process, tpm
+
+STATS_INTERVAL = 2
+"""Seconds between two memory reports of the balloon device, as in PVE."""
+
+
+def reload(vm: VM) -> VM:
+    """The VM as it is now, with all its parts; pending changes become the configuration."""
+    if VM.everything.filter(pk=vm.pk).values_list("pending", flat=True).first():
+        apply_pending(VM.everything.get(pk=vm.pk))
+    fresh: VM = with_parts(VM.everything.filter(pk=vm.pk)).get()
+    return fresh
+
+
+def storages_of(vm: VM) -> dict[str, dict[str, Any]]:
+    """The storages a VM's drives lie on, as pure readers want them (no query: the rows are at hand)."""
+    rows = [disk.volume.storage if disk.volume else disk.storage for disk in vm.disks.all()]
+    return {row.name: row.facts() for row in rows if row is not None}
+
+
+def judge(mapping: Mapping[str, str], facts: NodeFacts) -> VMConfig:
+    """The whole configuration, checked at the last moment, whoever wrote it.
+
+    Raises :class:`ConfigErrors` naming each key that keeps this VM from starting on this node.
+    """
+    check_config(mapping)
+    config = VMConfig.parse(mapping)
+    blocked = [found for found in findings(config, facts) if found.severity == "block"]
+    if blocked:
+        raise ConfigErrors(ConfigError(next(iter(found.keys), "config"), found.text) for found in blocked)
+    return config
+
+
+def timeout_of(config: VMConfig) -> float:
+    """Seconds QEMU gets to come up, by PVE's rule: large memory and many cards take longer."""
+    memory = config.mapping.get("memory", "512").removeprefix("current=")
+    mib = int(memory) if memory.isdigit() else 512
+    nics = sum(1 for _ in config.slots("net"))
+    return max(30.0, mib / 1024 if mib > 30720 else 30.0) + 5 * nics
+
+
+async def bring_up(ctx: Context, vm: VM | None = None) -> None:
+    """Start the VM's QEMU and leave it watched. Raises what went wrong; then nothing is left behind.
+
+    ``vm``: its rows as they were just read; without it they are read here.
+    """
+    from vms.qemu.cmdline import command
+
+    services = ctx.services
+    if vm is None or vm.pending:
+        vm = await ctx.db(reload, ctx.vm)
+    if services.guest(vm.vmid) is not None:
+        raise StateError(f"VM {vm.vmid} already running")
+    mapping = config_of(vm)
+    facts: NodeFacts = replace(services.facts, storages=storages_of(vm))
+    config = judge(mapping, facts)
+    await activate(ctx, vm)
+    paths = await asyncio.to_thread(services.paths.prepare, vm.vmid)
+    ctx.on_undo(f"run folder of VM {vm.vmid}", lambda: services.clean(vm.vmid))
+    taps = await open_taps(ctx, vm)
+    try:
+        if "tpmstate0" in mapping:
+            await start_tpm(ctx, vm, config)
+        argv = command(config, launch_context(ctx, vm, facts, taps))
+        record = note(ctx, vm, mapping, argv)
+        launched = await process.launch(
+            argv, qmp=paths.qmp, log=paths.log, user=services.user,
+            pass_fds=[one.fd for one in taps.values()], timeout=timeout_of(config),
+        )  # fmt: skip
+    finally:
+        for one in taps.values():
+            one.close()  # QEMU holds its own by now; after a failure the device goes with ours
+    ctx.on_undo(f"process of VM {vm.vmid}", lambda: _kill(ctx, vm.vmid, launched))
+    record |= {"pid": launched.running.pid, "start_time": launched.running.start_time}
+    await services.attach(vm, launched, record)
+    await ctx.log(f"QEMU runs as process {launched.running.pid}")
+    await settle_in(ctx, mapping)
+
+
+async def _kill(ctx: Context, vmid: int, launched: process.Launched) -> None:
+    """Undo a launch: end the process, wait until it was cleaned up."""
+    ctx.services.expect_end(vmid, "its start was undone")
+    await process.terminate(launched.running, 1)
+    await ctx.services.gone(vmid, 10)
+
+
+def launch_context(ctx: Context, vm: VM, facts: NodeFacts, taps: Mapping[str, Tap]) -> LaunchContext:
+    """What the command line is made from besides the configuration."""
+    paths = ctx.services.paths
+    return LaunchContext(
+        vmid=vm.vmid,
+        facts=facts,
+        paths=RuntimePaths.of(str(paths.run_dir), str(paths.log_dir), vm.vmid),
+        taps={key: one.fd for key, one in taps.items()},
+    )
+
+
+def note(ctx: Context, vm: VM, mapping: Mapping[str, str], argv: list[str]) -> dict[str, Any]:
+    """The launch record, on disk before the process exists. Its pid follows."""
+    record: dict[str, Any] = {
+        "run_id": secrets.token_hex(16),
+        "task": ctx.task.pk,
+        "config": dict(mapping),
+        "argv_digest": hashlib.sha256("\0".join(argv).encode()).hexdigest(),
+    }
+    ctx.services.note_launch(vm.vmid, record)
+    return record
+
+
+async def activate(ctx: Context, vm: VM) -> None:
+    """Every volume of the VM must be there, be what our record says, and be readable by QEMU."""
+    errors: list[ConfigError] = []
+    for disk in vm.disks.all():
+        if disk.volume is None or disk.slot.startswith("unused"):
+            continue
+        volume = disk.volume
+        try:
+            storage = ctx.services.storage(volume.storage.name, volume.storage.facts())
+            if not volume.storage.enabled:
+                raise StorageError(f"storage '{volume.storage.name}' is switched off")
+            await storage.activate(volume.volid, volume.format)
+        except StorageError as error:
+            errors.append(ConfigError(disk.slot, missing(disk.slot, volume, error)))
+    if errors:
+        raise ConfigErrors(errors)
+
+
+def missing(slot: str, volume: Volume, error: StorageError) -> str:
+    """What is wrong with a volume and what to do about it."""
+    advice = error.hint
+    if volume.content == Volume.Content.ISO and not advice:
+        advice = "Upload the ISO again, choose another, or empty the drive."
+    return f"{error} {advice}".strip()
+
+
+async def open_taps(ctx: Context, vm: VM) -> dict[str, Tap]:
+    """A tap for each card on a bridge. All or none stay open."""
+    taps: dict[str, Tap] = {}
+    nics = [nic for nic in vm.nics.all() if nic.bridge]
+    if nics and os.geteuid() != 0:
+        raise ConfigErrors(
+            ConfigError(
+                nic.slot,
+                f"this worker may not plug a guest into bridge '{nic.bridge}': it does not run as root",
+                part="bridge",
+                hint="Run pvelite as root, or choose user-mode networking (no bridge).",
+            )
+            for nic in nics
+        )
+    try:
+        for nic in nics:
+            mtu = str(nic.options.get("mtu", ""))
+            taps[nic.slot] = await tap.open_tap(
+                vm.vmid, int(nic.slot.removeprefix("net")), nic.bridge, tag=nic.tag,
+                mtu=int(mtu) if mtu.isdigit() and int(mtu) > 1 else None,
+            )  # fmt: skip
+    except NetworkError as error:
+        close_all(taps)
+        raise ConfigError(nic.slot, f"{error}", part="bridge", hint=error.hint) from error
+    except BaseException:
+        close_all(taps)
+        raise
+    return taps
+
+
+def close_all(taps: Mapping[str, Tap]) -> None:
+    """Close descriptors; the devices go with them."""
+    for one in taps.values():
+        one.close()
+
+
+async def start_tpm(ctx: Context, vm: VM, config: VMConfig) -> None:
+    """Run swtpm on the VM's state volume; it ends with QEMU."""
+    disk = next(disk for disk in vm.disks.all() if disk.slot == "tpmstate0")
+    if disk.volume is None:
+        raise ConfigError("tpmstate0", "has no volume; remove the TPM and add it again")
+    storage = ctx.services.storage(disk.volume.storage.name, disk.volume.storage.facts())
+    version = str(disk.options.get("version", "v1.2"))
+    await tpm.start(
+        ctx.services.paths.vm(vm.vmid), storage.path(disk.volume.volid), version=version,
+        user=ctx.services.user,
+    )  # fmt: skip
+
+
+async def settle_in(ctx: Context, mapping: Mapping[str, str]) -> None:
+    """What is told to a QEMU that runs. The guest runs already: what fails here is a warning."""
+    guest = ctx.services.guest(ctx.vm.vmid)
+    if guest is None:
+        return
+    balloon = int(mapping.get("balloon") or 0)
+    memory = int((mapping.get("memory") or "512").removeprefix("current="))
+    try:
+        if mapping.get("balloon") != "0":
+            await guest.monitor.execute(
+                "qom-set",
+                {
+                    "path": "/machine/peripheral/balloon0",
+                    "property": "guest-stats-polling-interval",
+                    "value": STATS_INTERVAL,
+                },
+            )
+            if 0 < balloon < memory:
+                await guest.monitor.balloon(balloon << 20)
+        for key, text in mapping.items():
+            if key.startswith("net") and "link_down=1" in text.split(","):
+                await guest.monitor.set_link(key, up=False)
+    except MonitorError as error:
+        await ctx.warn(f"the guest runs, but: {error}")
+
+
+@operation("qmstart", privilege="VM.PowerMgmt", label="Start")
+class Start(Operation):
+    """Start the VM."""
+
+    def check(self, vm: VM, params: Any) -> None:
+        if vm.stage != VM.Stage.DEFINED:
+            raise StateError(f"VM {vm.vmid} is not created yet; finish its wizard first.")
+        if vm.template:
+            raise StateError("you can't start a vm if it's a template", hint="Clone it and start the clone.")
+        if vm.running:
+            raise StateError(f"VM {vm.vmid} already running")
+
+    async def run(self, ctx: Context) -> None:
+        await bring_up(ctx, ctx.vm)
+
+    async def resume(self, ctx: Context) -> None:
+        """Well when the guest came up all the same; else nothing is left of it."""
+        status = await came_up(ctx)
+        if status == VM.Status.STOPPED:
+            await ctx.services.clean(ctx.vm.vmid)
+            raise StateError(
+                f"The worker was restarted during this start and VM {ctx.vm.vmid} did not come up. "
+                "Start it again."
+            )
+        await ctx.log(f"the worker was restarted during this start; VM {ctx.vm.vmid} is {status}")
+
+
+async def came_up(ctx: Context) -> str:
+    """What became of a QEMU that may still be setting itself up: its status once it is known."""
+    vmid = ctx.vm.vmid
+    async with asyncio.timeout(60):
+        while True:
+            status = await ctx.services.observe(vmid)
+            if status != VM.Status.UNKNOWN:
+                return status
+            await ctx.services.gone(vmid, 0.1)

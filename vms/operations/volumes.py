@@ -1,0 +1,147 @@
+"""The library: ISOs that come and go, and reading a storage again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vms import access
+from vms.errors import NotFound, StateError
+from vms.models import AuditEntry, Disk, Node, Storage, Task, Volume
+from vms.operations.base import Context, NodeOperation, Params, operation, submit_on
+from vms.schema.option import opt
+from vms.storage import base
+from vms.tasks import notify
+
+
+def keep_volume(storage: Storage, node: Node, found: base.Volume) -> Volume:
+    """The row of a volume that is there: made, or brought up to date."""
+    name = found.volid.partition(":")[2]
+    values: dict[str, Any] = {
+        "content": found.content, "format": found.format, "size": found.size, "vmid": found.vmid,
+        "present": True,
+    }  # fmt: skip
+    row, _ = Volume.objects.update_or_create(
+        storage=storage, node=None if storage.shared else node, name=name, defaults=values
+    )
+    return row
+
+
+def register_upload(storage: Storage, node: Node, name: str, size: int, sha256: str, user: Any) -> Volume:
+    """The row of an ISO that was just uploaded to ``node``.
+
+    ``name`` is the file's (``debian.iso``, with or without ``iso/``), ``size`` its bytes.
+    """
+    name = name if name.startswith("iso/") else f"iso/{name}"
+    row, _ = Volume.objects.update_or_create(
+        storage=storage, node=None if storage.shared else node, name=name,
+        defaults={
+            "content": Volume.Content.ISO, "format": "iso", "size": size, "present": True, "sha256": sha256
+        },
+    )  # fmt: skip
+    username = user.get_username() if user is not None else "system"
+    AuditEntry.objects.create(username=username, action="upload", target=row.volid[:200])
+    notify.changed("storage")
+    return row
+
+
+def remove_iso(volume: Volume, user: Any, node: Node | None = None) -> Task:
+    """Ask for an ISO's removal. Raises :class:`AccessError`, or :class:`StateError` while a VM uses it.
+
+    ``node``: who shall do it on a shared storage; the first that is there by default.
+    """
+    where = volume.node or node or Node.objects.first()
+    if where is None:
+        raise NotFound("There is no node that could do it.")
+    return submit_on("imgdel", node=where, user=user, params={"volume": volume.volid})
+
+
+def find_volume(volid: str, node: Node) -> Volume:
+    """The volume ``volid`` as ``node`` sees it. Raises :class:`NotFound`."""
+    storage, _, name = volid.partition(":")
+    rows = Volume.objects.select_related("storage").filter(storage__name=storage, name=name)
+    for row in rows:
+        if row.node_id in (None, node.pk):
+            return row
+    raise NotFound(f"There is no volume '{volid}' on node {node.name}.")
+
+
+def users_of(volume: Volume) -> list[str]:
+    """Who has the volume in a drive: ``VM 101 (ide2)``."""
+    return [
+        f"VM {disk.vm.vmid} ({disk.slot})"
+        for disk in Disk.objects.filter(volume=volume).select_related("vm").order_by("vm__vmid")
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeParams(Params):
+    """A volume."""
+
+    volume: str = opt("Volume", required=True, max_length=300, help="Its id, such as local:iso/debian.iso.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanParams(Params):
+    """A storage, or all of them."""
+
+    storage: str | None = opt("Storage", max_length=63, help="Its name; empty for all.")
+
+
+@operation("imgdel", privilege="Datastore.AllocateTemplate", label="Remove", params=VolumeParams)
+class RemoveImage(NodeOperation):
+    """Delete an ISO from a storage."""
+
+    def authorise_on(self, user: Any, node: Node, params: Any) -> None:
+        path = f"/storage/{params.volume.partition(':')[0]}"
+        if not access.may(user, "Datastore.Allocate", path):
+            access.require(user, "Datastore.AllocateTemplate", path)
+
+    def check_on(self, node: Node, params: Any) -> None:
+        volume = find_volume(params.volume, node)
+        if volume.content != Volume.Content.ISO:
+            raise StateError(f"'{volume.volid}' is a disk; remove it from its VM instead.")
+        used = users_of(volume)
+        if used:
+            raise StateError(
+                f"'{volume.volid}' is used by {', '.join(used)}.", hint="Empty that drive first."
+            )
+
+    def subject(self, params: Any) -> str:
+        return str(params.volume)
+
+    async def run(self, ctx: Context) -> None:
+        node = ctx.services.node
+        volume = await ctx.db(find_volume, ctx.params.volume, node)
+        driver = ctx.services.storage(volume.storage.name, volume.storage.facts())
+        await driver.free(volume.volid)
+        await ctx.db(volume.delete)
+        notify.changed("storage")
+
+    async def resume(self, ctx: Context) -> None:
+        """The file may be gone and the row still there."""
+        try:
+            await self.run(ctx)
+        except NotFound:
+            await ctx.log("it was removed already")
+
+
+@operation("storagescan", privilege="Datastore.Audit", label="Scan storage", params=ScanParams)
+class ScanStorage(NodeOperation):
+    """Look what lies on a storage, now."""
+
+    def authorise_on(self, user: Any, node: Node, params: Any) -> None:
+        access.require(
+            user, "Datastore.Audit", f"/storage/{params.storage}" if params.storage else "/storage"
+        )
+
+    def check_on(self, node: Node, params: Any) -> None:
+        if params.storage and not Storage.objects.filter(name=params.storage).exists():
+            raise NotFound(f"There is no storage '{params.storage}'.")
+
+    def subject(self, params: Any) -> str:
+        return params.storage or ""
+
+    async def run(self, ctx: Context) -> None:
+        found = await ctx.services.scan(ctx.params.storage or "")
+        await ctx.log(f"{found} volumes found")

@@ -1,0 +1,214 @@
+"""From a claimed row to its definite end.
+
+Each claimed row is one asyncio task: it waits for its turn on the VM, authorises the user again, checks
+again, runs, and ends the row. Whatever happens, the row ends; a row whose worker died is ended by the next
+worker (:meth:`Runner.spawn` with ``inherited``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass
+
+from django.contrib.auth import get_user_model
+
+from vms import operations  # noqa: F401  (registers every verb)
+from vms.errors import AccessError, LaunchError, StateError, VMError
+from vms.models import VM, Task
+from vms.models.configuration import with_parts
+from vms.operations.base import (
+    OPERATIONS,
+    NodeOperation,
+    NodeServices,
+    Operation,
+    check_lock,
+    parse_params,
+    told,
+)
+from vms.tasks import queue
+from vms.tasks.queue import Claimed
+from vms.worker.context import TaskContext
+from vms.worker.database import Database
+from vms.worker.turns import Turns
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a row ends."""
+
+    status: Task.Status
+    message: str = ""
+    detail: str = ""
+
+
+class Runner:
+    """The running rows of this worker's life."""
+
+    def __init__(self, services: NodeServices, database: Database) -> None:
+        self._services = services
+        self._db = database
+        self._turns = Turns()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._reasons: dict[int, End] = {}
+        self._closing: set[int] = set()
+
+    @property
+    def running(self) -> int:
+        """How many rows are in hand."""
+        return len(self._tasks)
+
+    def spawn(self, row: Claimed, *, inherited: bool = False) -> None:
+        """Begin with a claimed row; ``inherited`` ones are settled instead of run."""
+        task = asyncio.create_task(self._live(row, inherited), name=f"task-{row.pk}")
+        self._tasks[row.pk] = task
+        task.add_done_callback(lambda _done: self._forget(row.pk))
+
+    def _forget(self, pk: int) -> None:
+        self._tasks.pop(pk, None)
+        self._reasons.pop(pk, None)
+        self._closing.discard(pk)
+
+    def cancel(self, pk: int, end: End | None = None) -> None:
+        """Stop a running row: what it did is undone and the row ends as ``end`` says."""
+        task = self._tasks.get(pk)
+        if task is not None and pk not in self._reasons and pk not in self._closing:
+            self._reasons[pk] = end or End(Task.Status.CANCELLED, "Cancelled.")
+            task.cancel()
+
+    async def _overrule(self, row: Claimed) -> None:
+        """End the tasks on the same VM that this one need not wait for."""
+        ctx = await self._db(self._load, row)
+        verb = OPERATIONS[ctx.task.type]
+        types = verb.overrules(ctx.params)
+        if not types:
+            return
+        if ctx.user is not None:
+            await self._db(verb.authorise, ctx.user, ctx.vm, ctx.params)
+        before = [pk for pk in self._turns.waiting(row.vm_id) if pk != row.pk]
+        rows = await self._db(lambda: list(Task.objects.filter(pk__in=before, type__in=types)))
+        for other in rows:
+            self.cancel(other.pk, End(Task.Status.CANCELLED, f"Overruled by {told(ctx.task)}."))
+
+    async def drain(self, grace: float) -> None:
+        """Let what runs end within ``grace`` seconds, then cancel the rest. Every row ends."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=grace)
+        for pk in list(self._tasks):
+            self.cancel(pk, End(Task.Status.ERROR, "The worker was stopped in the middle of this task."))
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    # ---- one row
+
+    async def _live(self, row: Claimed, inherited: bool) -> None:
+        try:
+            if self._turns.waiting(row.vm_id):
+                with suppress(VMError):  # refused here, it is refused with its reason when its turn comes
+                    await self._overrule(row)
+            async with self._turns.turn(row.vm_id, row.pk, lambda holder: self._waits(row.pk, holder)):
+                await self._take_turn(row, inherited)
+        except asyncio.CancelledError:
+            # Cancelled while it waited for its turn.
+            end = self._reasons.get(row.pk, End(Task.Status.CANCELLED, "Cancelled."))
+            await self._finish(await self._db(Task.objects.get, pk=row.pk), end, None)
+        except Exception:
+            log.exception("task %s could not be ended", row.pk)
+
+    async def _waits(self, pk: int, holder: int) -> None:
+        """Say on the waiting row whom it waits for."""
+
+        def tell() -> None:
+            other = Task.objects.filter(pk=holder).first()
+            if other is not None:
+                queue.set_progress(Task(pk=pk), None, f"waiting for {told(other)}")
+
+        await self._db(tell)
+
+    async def _take_turn(self, row: Claimed, inherited: bool) -> None:
+        ctx: TaskContext | None = None
+        try:
+            ctx = await self._db(self._load, row)
+            verb = OPERATIONS[ctx.task.type]
+            if not inherited:
+                await self._db(self._admit, verb, ctx)
+            await (verb.resume(ctx) if inherited else verb.run(ctx))
+            ctx.keep()
+            end = End(Task.Status.WARNINGS if ctx.warnings else Task.Status.OK)
+        except asyncio.CancelledError:
+            end = self._reasons.get(row.pk, End(Task.Status.CANCELLED, "Cancelled."))
+        except Exception as error:
+            end = ended(error)
+        self._closing.add(row.pk)  # from here on nothing cuts it short
+        await self._close(row, end, ctx)
+
+    async def _close(self, row: Claimed, end: End, ctx: TaskContext | None) -> None:
+        if ctx is None:
+            await self._finish(await self._db(Task.objects.get, pk=row.pk), end, None)
+            return
+        await ctx.roll_back()
+        await ctx.flush()
+        await self._finish(ctx.task, end, ctx)
+
+    async def _finish(self, task: Task, end: End, ctx: TaskContext | None) -> None:
+        await self._db(
+            queue.finish, task, self._services.boot, end.status, message=end.message, detail=end.detail
+        )
+        if end.status == Task.Status.ERROR:
+            log.info("task %s (%s) failed: %s", task.pk, task.label, end.message)
+
+    def _load(self, row: Claimed) -> TaskContext:
+        """The row, its user and its VM with all parts, as they are now."""
+        task = Task.objects.select_related("node").get(pk=row.pk)
+        vm = with_parts(VM.everything.filter(pk=row.vm_id)).first() if row.vm_id is not None else None
+        user = None
+        if task.user_id is not None:
+            user = get_user_model().objects.filter(pk=task.user_id).first()
+        verb = OPERATIONS.get(task.type)
+        if verb is None:
+            raise StateError(f"This worker knows no operation '{task.type}'.")
+        params = parse_params(verb.params, task.params)
+        if task.message:
+            queue.set_progress(task, None)  # it no longer waits
+        return TaskContext(task, vm, user, params, self._services, self._db)
+
+    def _admit(self, verb: Operation, ctx: TaskContext) -> None:
+        """Rights and state, asked again now that it is this task's turn."""
+        if ctx.user is None and ctx.task.username != "system":
+            raise AccessError(f"User {ctx.task.username} no longer exists.")
+        if isinstance(verb, NodeOperation):
+            if ctx.user is not None:
+                verb.authorise_on(ctx.user, ctx.task.node, ctx.params)
+            verb.check_on(ctx.task.node, ctx.params)
+            return
+        if ctx.user is not None:
+            verb.authorise(ctx.user, ctx.vm, ctx.params)
+        check_lock(verb, ctx.vm, own=ctx.task.lock)
+        verb.check(ctx.vm, ctx.params)
+
+
+def ended(error: Exception) -> End:
+    """The end of a row whose work raised ``error``."""
+    if isinstance(error, LaunchError):
+        return End(Task.Status.ERROR, str(error), launch_detail(error))
+    if isinstance(error, VMError):
+        text = f"{error} {error.hint}".strip() if error.hint else str(error)
+        return End(Task.Status.ERROR, text)
+    log.error("an operation broke", exc_info=error)
+    return End(
+        Task.Status.ERROR,
+        f"Internal error ({type(error).__name__}): {error}. The worker's log has the place.",
+    )
+
+
+def launch_detail(error: LaunchError) -> str:
+    """QEMU's own words, the exit code and the command line, for who wants to know it all."""
+    code = "not known" if error.exit_code is None else str(error.exit_code)
+    return (
+        f"QEMU said:\n{error.log_tail.strip() or '(nothing)'}\n\n"
+        f"Exit code: {code}\n\nCommand:\n{shlex.join(error.argv)}\n"
+    )

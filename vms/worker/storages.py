@@ -1,0 +1,123 @@
+"""What lies on the storages, kept in rows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from vms.errors import StorageError
+from vms.models import Node, Storage, StorageStatus, Volume
+from vms.storage import base
+from vms.storage.directory import DirectoryStorage
+from vms.tasks import notify
+from vms.worker.database import Database
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A storage as it was just found."""
+
+    storage: Storage
+    status: base.StorageStatus
+    volumes: tuple[base.Volume, ...]
+
+
+def known(storage: Storage, node: Node) -> dict[str, Volume]:
+    """The rows of a storage's volumes that this node is to keep, by name."""
+    rows = Volume.objects.filter(storage=storage, node=None if storage.shared else node)
+    return {row.name: row for row in rows}
+
+
+async def look(storage: Storage, driver: DirectoryStorage) -> Seen:
+    """Read one storage. Never raises for a storage that is broken: that is an answer."""
+    status = await driver.status()
+    if not status.active:
+        return Seen(storage, status, ())
+    volumes: list[base.Volume] = []
+    try:
+        for content in ("iso", "images"):
+            if content in storage.content:
+                listing = await driver.list(content)
+                volumes += listing.volumes
+                for finding in listing.findings:
+                    log.debug("storage %s: %s: %s", storage.name, finding.path, finding.text)
+    except (OSError, StorageError) as error:
+        return Seen(storage, base.StorageStatus(active=False, text=str(error)), ())
+    return Seen(storage, status, tuple(volumes))
+
+
+def store(node: Node, seen: Seen, before: dict[str, Volume]) -> bool:
+    """Bring the rows in line; answers whether anything changed. ``before``: the rows read before looking.
+
+    A row whose file is gone stays while a drive refers to it, marked as not present, so that its VM can
+    say what it misses; other rows go. Rows made while we looked are left alone.
+    """
+    status, storage = seen.status, seen.storage
+    StorageStatus.objects.update_or_create(
+        storage=storage, node=node,
+        defaults={
+            "total": status.total, "used": status.used, "available": status.available,
+            "error": "" if status.active else status.text[:500],
+        },
+    )  # fmt: skip
+    if not status.active:
+        return False
+    changed = False
+    found = {volume.volid.partition(":")[2]: volume for volume in seen.volumes}
+    for name, volume in found.items():
+        changed |= _store_volume(node, storage, name, volume, before.get(name))
+    for name in before.keys() - found.keys():
+        changed |= _miss(before[name])
+    return changed
+
+
+def _store_volume(node: Node, storage: Storage, name: str, volume: base.Volume, row: Volume | None) -> bool:
+    if row is not None and row.present and row.size == volume.size and row.format == volume.format:
+        return False
+    Volume.objects.update_or_create(
+        storage=storage, node=None if storage.shared else node, name=name,
+        defaults={
+            "content": volume.content, "format": volume.format, "size": volume.size, "vmid": volume.vmid,
+            "present": True,
+        },
+    )  # fmt: skip
+    return True
+
+
+def _miss(row: Volume) -> bool:
+    if row.disks.exists():
+        return bool(Volume.objects.filter(pk=row.pk, present=True).update(present=False))
+    deleted, _ = Volume.objects.filter(pk=row.pk, disks=None).delete()
+    return bool(deleted)
+
+
+class Scanner:
+    """Reads this node's storages; one scan at a time."""
+
+    def __init__(self, node: Node, database: Database, user: str | None) -> None:
+        self._node = node
+        self._db = database
+        self.user = user
+
+    def driver(self, storage: Storage) -> DirectoryStorage:
+        """The driver of a storage."""
+        return DirectoryStorage(storage.name, storage.path, user=self.user)
+
+    async def scan(self, name: str = "") -> int:
+        """Look at all enabled storages, or the one; answers how many volumes were found."""
+        count, changed = 0, False
+        for storage in await self._db(self._storages, name):
+            before = await self._db(known, storage, self._node)
+            seen = await look(storage, self.driver(storage))
+            changed |= await self._db(store, self._node, seen, before)
+            count += len(seen.volumes)
+        if changed or name:
+            notify.changed("storage")
+        return count
+
+    @staticmethod
+    def _storages(name: str) -> list[Storage]:
+        rows = Storage.objects.filter(enabled=True)
+        return list(rows.filter(name=name) if name else rows)

@@ -1,0 +1,77 @@
+"""Looks at the node itself: what QEMU can do here, bridges, storages, free memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from typing import Any
+
+from vms.errors import QemuError
+from vms.hardware.context import NodeFacts
+from vms.host import facts
+from vms.models import Storage
+from vms.network.bridge import bridges
+from vms.qemu import capabilities
+from vms.worker import rows
+from vms.worker.database import Database
+from vms.worker.services import Services
+from vms.worker.storages import Scanner
+
+log = logging.getLogger(__name__)
+
+
+def no_qemu(error: QemuError) -> dict[str, Any]:
+    """The facts of a node whose QEMU cannot be used: the reason stands where the accelerator's would."""
+    binary = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
+    reason = f"{error} {error.hint}".strip()
+    return {
+        "qemu_binary": binary, "qemu_version": "0.0", "kvm": False, "kvm_user_ok": False,
+        "accel_reason": reason, "machines": [], "cpu_models": [],
+    }  # fmt: skip
+
+
+class Survey:
+    """Measures at the start and, what can change, every half minute."""
+
+    def __init__(self, services: Services, scanner: Scanner, database: Database, user_reason: str) -> None:
+        self._services = services
+        self._scanner = scanner
+        self._db = database
+        self._reason = user_reason
+        self._facts: dict[str, Any] = {}
+
+    async def measure(self) -> None:
+        """Everything: QEMU is asked, too. Takes about 0.3 s."""
+        node = self._services.node
+        wanted: Any = node.accelerator
+        try:
+            qemu = (await capabilities.examine(user=self._services.user, wanted=wanted)).to_json()
+        except QemuError as error:
+            log.error("%s", error)
+            qemu = no_qemu(error)
+        found = await facts.gather(
+            qemu=qemu, bridges=[one.to_json() for one in bridges()], user=self._services.user,
+            user_reason=self._reason, storages=await self._db(self._storages),
+        )  # fmt: skip
+        await self._use(found)
+
+    async def again(self) -> None:
+        """What changes without a restart: bridges, memory, storages."""
+        await self._scanner.scan()
+        now = {
+            "bridges": [one.to_json() for one in bridges()],
+            "storages": await self._db(self._storages),
+            **await asyncio.to_thread(facts.memory),
+        }
+        if any(self._facts.get(key) != now[key] for key in ("bridges", "storages")):
+            await self._use({**self._facts, **now})
+
+    async def _use(self, found: dict[str, Any]) -> None:
+        self._facts = found
+        self._services.facts = NodeFacts.from_json(found)
+        await self._db(rows.store_facts, self._services.node, found)
+
+    @staticmethod
+    def _storages() -> dict[str, dict[str, Any]]:
+        return {row.name: row.facts() for row in Storage.objects.filter(enabled=True)}
