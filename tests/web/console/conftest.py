@@ -40,13 +40,13 @@ class Desk:
     """Everything a console test needs at hand."""
 
     home: Path
-    server: ConsoleServer
-    sweeper: Sweeper
+    server: ConsoleServer | None = None
     screens: list[Screen] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 10_000)))
 
     @property
     def address(self) -> Path:
+        assert self.server is not None
         return Path(str(self.server.server_address))
 
     def person(self, *, superuser: bool = False) -> Person:
@@ -115,14 +115,20 @@ def home(migrated: Path, django_db_blocker: Any) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def desk(home: Path) -> Iterator[Desk]:
+def desk_without_server(home: Path) -> Iterator[Desk]:
+    found = Desk(home)
+    yield found
+    for screen in found.screens:
+        screen.stop()
+
+
+@pytest.fixture(scope="module")
+def desk(home: Path, desk_without_server: Desk) -> Iterator[Desk]:
     server = ConsoleServer(home / "run" / "console.sock", home / "run", [ORIGIN], Registry(10_000, 10_000))
     sweeper = Sweeper(server.registry, every=0.2)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     sweeper.start()
-    found = Desk(home, server, sweeper)
-    yield found
+    desk_without_server.server = server
+    yield desk_without_server
     sweeper.stop()
     server.close()
-    for screen in found.screens:
-        screen.stop()
