@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -92,6 +92,13 @@ class VMConfig:
         for name in DRIVE_SLOTS:
             yield from self.slots(name)
 
+    def restricted(self, keep: Callable[[str], bool]) -> VMConfig:
+        """This configuration with only the keys that ``keep`` accepts."""
+        return VMConfig(
+            {key: text for key, text in self.mapping.items() if keep(key)},
+            {key: value for key, value in self._values.items() if keep(key)},
+        )
+
     def canonical(self) -> dict[str, str]:
         """The mapping with every property string in its canonical spelling."""
         return {
@@ -114,7 +121,8 @@ def free_slot(mapping: Mapping[str, str], name: str) -> str:
     """The lowest unused key of a slot kind. Raises :class:`ConfigError` when all are taken."""
     for slot in SLOTS:
         if slot.name == name:
-            for key in slot.keys():
+            keys = slot.keys()
+            for key in keys:
                 if key not in mapping:
                     return key
     raise ConfigError(name, f"all places for {name} are taken")

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from vms.hardware.context import ConfigView
 from vms.schema.option import opt, shown
 from vms.schema.propstring import PropertyString
 
@@ -86,3 +87,25 @@ class BootOptions:
         otherwise="Without it an old boot order boots from no disk.",
         why="Kept so that old files can be read.",
     )
+
+
+def boot_indexes(config: ConfigView) -> dict[str, int]:
+    """Device key → boot index. A listed device gets 100 and up; the letters of old a hundred each."""
+    boot = config.get("boot")
+    if boot is not None and boot.legacy is None:
+        return {device: 100 + place for place, device in enumerate(boot.devices)}
+    found: dict[str, int] = {}
+    drives = list(config.drives())
+    disks = [key for key, _, drive in drives if not drive.is_cdrom or drive.is_cloudinit]
+    discs = [key for key, _, drive in drives if drive.is_cdrom and not drive.is_cloudinit]
+    for place, letter in enumerate(boot.legacy if boot else "cdn"):
+        start = 100 * (place + 1)
+        if letter == "c" and config.get("bootdisk") in disks:
+            disk = config.get("bootdisk")
+            found[disk] = start + disks.index(disk)
+        elif letter == "d":
+            found.update({key: start + offset for offset, key in enumerate(discs)})
+        elif letter == "n":
+            cards = [key for key, _, _ in config.slots("net")]
+            found.update({key: start + offset for offset, key in enumerate(cards)})
+    return found

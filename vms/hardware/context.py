@@ -6,7 +6,7 @@ All plain values, so that building a command stays pure and can be shown before 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -26,6 +26,12 @@ class ConfigView(Protocol):
 
     def slots(self, name: str) -> Iterator[tuple[str, int, Any]]:
         """``(key, index, part)`` of every used slot of a kind, lowest index first."""
+
+    def drives(self) -> Iterator[tuple[str, int, Any]]:
+        """``(key, index, drive)`` of every disk and CD drive, in QEMU's order."""
+
+    def restricted(self, keep: Callable[[str], bool]) -> ConfigView:
+        """This configuration with only the keys that ``keep`` accepts."""
 
     def part(self, key: str, kind: type[PropertyString]) -> Any:
         """The part at ``key``, an empty one of ``kind`` when absent."""

@@ -1,0 +1,121 @@
+"""``qm showcmd --file X.conf``: the command a launch would get. No database, no look at the host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vms.config import conffile
+from vms.config.vmconfig import VMConfig
+from vms.errors import ConfigError, ConfigErrors
+from vms.hardware import is_drive, part_of
+from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
+from vms.qemu.cmdline import command
+
+NOMINAL: dict[str, Any] = {
+    "bridges": [{"name": "vmbr0", "mtu": 1500}],
+    "storages": {"local": {"type": "dir", "path": "/var/lib/vz"}},
+}
+"""Facts of an ordinary KVM node, for a preview without a node."""
+
+RUN_DIR, LOG_DIR = "/run/pvelite", "/var/log/pvelite"
+_KINDS = ("cifs", "nfs", "cephfs")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the subcommand."""
+    parser.add_argument("--file", required=True, type=Path, help="configuration file to read")
+    parser.add_argument(
+        "--vmid", type=int, default=None, help="VM ID (default: from the file name, else 100)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
+    parser.add_argument("--facts", type=Path, default=None, help="JSON file with the node's facts")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the command. Answers 0, or 2 after one line per error naming its key."""
+    try:
+        words = build(options.file, options.vmid, options.facts)
+    except ConfigErrors as errors:
+        for error in errors:
+            print(error, file=sys.stderr)
+        return 2
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(words) if options.json else as_text(words))
+    return 0
+
+
+def build(file: Path, vmid: int | None, facts_file: Path | None) -> list[str]:
+    """The argument list for a configuration file. Raises :class:`ConfigError`."""
+    text, number = _text(file, "file"), vmid or _number(file)
+    parsed = conffile.parse(text)
+    mapping = dict(parsed.main)
+    if parsed.unknown:
+        raise ConfigErrors([ConfigError(key, why) for key, why in parsed.unknown])
+    config = VMConfig.parse(mapping)
+    facts = _facts(facts_file, mapping)
+    paths = RuntimePaths.of(RUN_DIR, LOG_DIR, number)
+    return command(config, LaunchContext(vmid=number, facts=facts, paths=paths))
+
+
+def as_text(words: list[str]) -> str:
+    """One option a line, quoted for a shell."""
+    lines, line = [], shlex.quote(words[0])
+    for word in words[1:]:
+        if re.match(r"-[A-Za-z]", word):
+            lines.append(line)
+            line = f"  {shlex.quote(word)}"
+        else:
+            line += f" {shlex.quote(word)}"
+    return " \\\n".join([*lines, line])
+
+
+def _number(file: Path) -> int:
+    return int(file.stem) if re.fullmatch(r"[1-9][0-9]{2,8}", file.stem) else 100
+
+
+def _text(file: Path, key: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(key, f"cannot be read: {error}") from None
+
+
+def _facts(file: Path | None, mapping: Mapping[str, str]) -> NodeFacts:
+    data: Any = NOMINAL
+    if file is not None:
+        try:
+            data = json.loads(_text(file, "facts"))
+        except json.JSONDecodeError as error:
+            raise ConfigError("facts", f"is not JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise ConfigError("facts", "must be a JSON object")
+    try:
+        storages = {**guessed_storages(mapping), **data.get("storages", {})}
+        return NodeFacts.from_json({**data, "storages": storages})
+    except (TypeError, ValueError) as error:
+        raise ConfigError("facts", f"cannot be used: {error}") from None
+
+
+def guessed_storages(mapping: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What a preview assumes about storages nobody described: a mounted directory, of the kind its name says.
+
+    Only a preview guesses; a start refuses a volume on an unknown storage.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for key, text in mapping.items():
+        if not (is_drive(key) or key in ("efidisk0", "tpmstate0")) or part_of(key) is None:
+            continue
+        match = re.match(r"(?:file=|volume=)?([A-Za-z][A-Za-z0-9._-]*):", text)
+        if match:
+            kind = next((kind for kind in _KINDS if kind in match[1].lower()), "dir")
+            found[match[1]] = {"type": kind, "path": f"/mnt/pve/{match[1]}"}
+    return found
