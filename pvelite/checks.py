@@ -24,13 +24,14 @@ FIRMWARE = ("/usr/share/OVMF", "/usr/share/edk2/ovmf", "/usr/share/edk2/x64")
 
 def check_qemu(**_: Any) -> Iterable[CheckMessage]:
     """QEMU is there and new enough."""
-    if shutil.which(QEMU) is None:
+    binary = shutil.which(QEMU)
+    if binary is None:
         yield Error(
             f"{QEMU} is not on PATH", hint="./up installs it (as root, on Debian).", id="pvelite.E001"
         )
         return
     try:
-        words = run_sync([QEMU, "-version"]).text
+        words = run_sync([binary, "-version"]).text
     except CommandError as error:
         yield Error(f"{QEMU} does not run: {error}", id="pvelite.E002")
         return
