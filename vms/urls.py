@@ -2,8 +2,43 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path, register_converter
+
+from vms.views import dashboard, nodes, power, shell, storage, tasks, upload, vm
+
+
+class VmidConverter:
+    """Nine digits at most: longer ones are no VM and would be no number to the database either."""
+
+    regex = "[0-9]{1,9}"
+
+    def to_python(self, value: str) -> int:
+        return int(value)
+
+    def to_url(self, value: int) -> str:
+        return str(value)
+
+
+register_converter(VmidConverter, "vmid")
 
 app_name = "vms"
 
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", dashboard.dashboard, name="dashboard"),
+    path("tree", shell.tree, name="tree"),
+    path("vms/<vmid:vmid>", vm.vm_summary, name="vm_summary"),
+    path("vms/<vmid:vmid>/hardware", vm.vm_hardware, name="vm_hardware"),
+    path("vms/<vmid:vmid>/options", vm.vm_options, name="vm_options"),
+    path("vms/<vmid:vmid>/tasks", vm.vm_tasks, name="vm_tasks"),
+    path("vms/<vmid:vmid>/ask/<slug:verb>", power.vm_ask, name="vm_ask"),
+    path("vms/<vmid:vmid>/do/<slug:verb>", power.vm_action, name="vm_action"),
+    path("tasks", tasks.tasks, name="tasks"),
+    path("tasks/log", tasks.task_log, name="task_log"),
+    path("tasks/<vmid:pk>", tasks.task, name="task"),
+    path("tasks/<vmid:pk>/cancel", tasks.task_cancel, name="task_cancel"),
+    path("nodes/<str:name>", nodes.node, name="node"),
+    path("storage/<str:name>", storage.storage, name="storage"),
+    path("storage/<str:name>/upload", upload.upload, name="upload"),
+    path("storage/<str:name>/rescan", storage.rescan, name="storage_rescan"),
+    path("storage/<str:name>/delete", storage.delete, name="volume_delete"),
+]

@@ -1,0 +1,70 @@
+/* The wizard: every change is saved at once and the step shown anew by the server. What was typed while an
+   answer was on its way, open explanations and scroll positions survive the exchange. Without this file every
+   button still works as a plain form. */
+"use strict";
+(() => {
+  const form = () => document.getElementById("wizard");
+  const fields = (root) => [...root.querySelectorAll("input[name], select[name], textarea[name]")].filter((field) => field.type !== "hidden" && field.type !== "radio");
+  const key = (field) => `${field.form.dataset.tab}/${field.form.elements.slot?.value ?? ""}/${field.name}`;
+  const state = (field) => (field.type === "checkbox" ? String(field.checked) : field.value);
+  const snapshot = () => new Map(fields(form()).map((field) => [key(field), state(field)]));
+  let sent = null, late = null, kept = null;
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target.id === "wizard") sent = snapshot();
+  });
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.target.id !== "wizard" || !sent) return;
+    late = new Map([...snapshot()].filter(([name, value]) => sent.get(name) !== value));
+    const side = document.querySelector(".argv");
+    kept = { open: [...form().querySelectorAll("details[open][id]")].map((each) => each.id), side: side?.scrollTop ?? 0 };
+    sent = null;
+  });
+
+  document.addEventListener("htmx:afterSwap", () => {
+    if (!form() || !kept) return;
+    for (const id of kept.open) { const each = document.getElementById(id); if (each) each.open = true; }
+    const side = document.querySelector(".argv");
+    if (side) side.scrollTop = kept.side;
+    kept = null;
+    prepare();
+    let changed = null;
+    for (const field of fields(form())) {
+      const value = late?.get(key(field));
+      if (value === undefined || field.disabled) continue;
+      if (field.type === "checkbox") field.checked = value === "true"; else field.value = value;
+      if (field !== document.activeElement) changed = field;
+    }
+    late = null;
+    changed?.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
+  // Advanced opens at once; the browser remembers it through the form's own button.
+  document.addEventListener("click", (event) => {
+    const toggle = event.target.closest("[data-advanced-toggle]");
+    if (!toggle) return;
+    event.preventDefault();
+    const open = toggle.getAttribute("aria-checked") !== "true";
+    htmx.ajax("POST", form().action, { source: form(), target: "#wizard", swap: "outerHTML show:none", values: { go: `advanced:${open ? 1 : 0}` } });
+  });
+
+  // The flag table's search.
+  document.addEventListener("input", (event) => {
+    const box = event.target.closest("[data-filter]");
+    if (!box) return;
+    const word = box.value.trim().toLowerCase();
+    for (const row of document.querySelectorAll(`${box.dataset.filter} > tr`)) row.hidden = !row.textContent.toLowerCase().includes(word);
+  });
+  document.addEventListener("change", (event) => { if (event.target.closest("[data-filter]")) event.stopPropagation(); }, true);
+
+  const prepare = () => {
+    for (const box of form().querySelectorAll("[data-filter]")) box.hidden = false;
+    const old = !CSS.supports("selector(::details-content)");
+    if (old && matchMedia("(min-width: 1200px)").matches) document.getElementById("command").open = true;
+  };
+  if (form()) {
+    prepare();
+    document.querySelector("#wizard > .error-summary")?.focus();
+  }
+})();

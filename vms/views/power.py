@@ -1,0 +1,215 @@
+"""The verbs on a VM: which are offered now, why the others are not, and the one door that asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from vms import access
+from vms.errors import AccessError, VMError
+from vms.models import VM, Disk, Task, Volume
+from vms.operations.base import OPERATIONS, submit
+from vms.schema.option import options_of
+from vms.views.doors import signed_in, vm_or_404, wants_fragment
+from vms.views.states import vm_state
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A button. ``type`` is the task it asks for; ``asks`` what has to be confirmed first, if anything."""
+
+    name: str
+    type: str
+    label: str
+    icon: str
+    asks: str = ""
+    danger: bool = False
+    privilege: str = "VM.PowerMgmt"
+
+
+VERBS: Mapping[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("start", "qmstart", "Start", "play"),
+        Verb("resume", "qmresume", "Resume", "play"),
+        Verb(
+            "shutdown", "qmshutdown", "Shutdown", "power",
+            "The guest is asked to shut down: by its agent when that answers, else by the power button.",
+        ),
+        Verb(
+            "reboot", "qmreboot", "Reboot", "reboot",
+            "The guest is shut down, pending changes are applied, and it is started again.",
+        ),
+        Verb("pause", "qmpause", "Pause", "pause"),
+        Verb(
+            "stop", "qmstop", "Stop", "stop",
+            "The power is cut at once. What the guest has not written to disk is lost.", danger=True,
+        ),
+        Verb(
+            "reset", "qmreset", "Reset", "reset",
+            "The reset button is pressed. What the guest has not written to disk is lost.", danger=True,
+        ),
+        Verb("destroy", "qmdestroy", "Remove", "trash", "typed", danger=True, privilege="VM.Allocate"),
+    )
+}  # fmt: skip
+
+CAN_RESUME = (VM.Status.PAUSED, VM.Status.PRELAUNCH, VM.Status.SUSPENDED)
+
+
+@dataclass(frozen=True)
+class Control:
+    """A verb as it stands in a toolbar now. ``reason`` is empty when it can be used."""
+
+    verb: Verb
+    vmid: int
+    reason: str
+
+    @property
+    def post(self) -> str:
+        return reverse("vms:vm_action", args=[self.vmid, self.verb.name])
+
+    @property
+    def dialog(self) -> str:
+        """The address of the question, for verbs that ask one."""
+        return reverse("vms:vm_ask", args=[self.vmid, self.verb.name]) if self.verb.asks else ""
+
+
+def refusal(verb: Verb, vm: VM, privileges: frozenset[str]) -> str:
+    """Why ``verb`` cannot be used now, in a sentence; empty when it can."""
+    if verb.privilege not in privileges:
+        return f"You may not: {verb.privilege} on this VM is missing."
+    if not vm.node.online:
+        return f"Node {vm.node.name} is offline: nothing there can be changed now."
+    if vm.lock and vm.lock not in OPERATIONS[verb.type].accepts_locks:
+        return f"The VM is locked ({vm.lock}): another operation is working on it."
+    if vm.template and verb.name != "destroy":
+        return "A template is never started."
+    return _wrong_state(verb.name, vm)
+
+
+def _wrong_state(name: str, vm: VM) -> str:
+    paused = vm.status in CAN_RESUME
+    if name == "start" and vm.running:
+        return "The VM runs already."
+    if name == "resume" and not paused:
+        return "The VM is not paused."
+    if name == "destroy":
+        if str(vm.options.get("protection", "0")) == "1":
+            return "Protection is on. Switch it off under Options first."
+        return "The VM runs. Stop it first." if vm.running else ""
+    if name in ("shutdown", "reboot", "pause", "stop", "reset") and not vm.running:
+        return "The VM is not running."
+    if name in ("shutdown", "reboot") and paused:
+        return "The VM is paused. Resume it first, or stop it."
+    if name == "pause" and paused:
+        return "The VM is paused already."
+    return ""
+
+
+def toolbar(user: Any, vm: VM) -> dict[str, Any]:
+    """What the VM's title and toolbar show. Start or Resume, never both (PVE)."""
+    privileges = access.privileges(user, vm.path, pool=vm.pool.name if vm.pool else "")
+    controls = {
+        name: Control(verb, vm.vmid, refusal(verb, vm, privileges)) for name, verb in VERBS.items()
+    }
+    first = "resume" if vm.status in CAN_RESUME else "start"
+    console = "" if "VM.Console" in privileges else "You may not: VM.Console on this VM is missing."
+    if vm.template:
+        console = "A template has no console."
+    return {
+        "first": controls[first],
+        "shutdown": controls["shutdown"],
+        "others": [controls[name] for name in ("reboot", "pause", "stop", "reset")],
+        "destroy": controls["destroy"],
+        "console_reason": console,
+        "state": vm_state(vm),
+    }
+
+
+@signed_in
+@require_GET
+def vm_ask(request: HttpRequest, vmid: int, verb: str) -> HttpResponse:
+    """The question before a verb that loses something: a dialog in place, a page without JavaScript."""
+    vm = vm_or_404(request, vmid)
+    if verb not in VERBS or not VERBS[verb].asks:
+        raise Http404
+    chosen = VERBS[verb]
+    context = {"vm": vm, "verb": chosen, "tab": "summary", "reason": toolbar_reason(request, vm, chosen)}
+    if chosen.name == "destroy":
+        context.update(what_goes(vm))
+    if wants_fragment(request):
+        return render(request, "vms/_ask_dialog.html", context)
+    return render(request, "vms/vm_ask.html", context)
+
+
+def toolbar_reason(request: HttpRequest, vm: VM, verb: Verb) -> str:
+    """:func:`refusal` for the asking user."""
+    return refusal(verb, vm, access.privileges(request.user, vm.path, pool=vm.pool.name if vm.pool else ""))
+
+
+def what_goes(vm: VM) -> dict[str, Any]:
+    """Every volume that a destroy removes, and those that stay, with their sizes."""
+    disks = Disk.objects.filter(vm=vm, volume__isnull=False).select_related("volume__storage")
+    goes, stays = [], []
+    for disk in disks.order_by("slot"):
+        volume = disk.volume
+        assert volume is not None
+        own = volume.content == Volume.Content.IMAGES and volume.vmid == vm.vmid
+        (goes if own else stays).append({"slot": disk.slot, "volid": volume.volid, "size": volume.size})
+    return {"goes": goes, "stays": stays, "total": sum(row["size"] for row in goes)}
+
+
+@signed_in
+@require_POST
+def vm_action(request: HttpRequest, vmid: int, verb: str) -> HttpResponse:
+    """Ask for a verb. Answers with a task, or with the sentence why not."""
+    vm = vm_or_404(request, vmid)
+    if verb not in VERBS:
+        raise Http404
+    chosen = VERBS[verb]
+    if chosen.name == "destroy" and request.POST.get("confirm", "").strip() != str(vm.vmid):
+        return refused(request, vm, f"Nothing was removed: type {vm.vmid} to confirm.", 422)
+    try:
+        task = submit(chosen.type, vm=vm, user=request.user, params=params_of(request, chosen))
+    except AccessError as error:
+        return refused(request, vm, str(error), 403, error.hint)
+    except VMError as error:
+        return refused(request, vm, str(error), 409, error.hint)
+    return accepted(request, vm, chosen, task)
+
+
+def params_of(request: HttpRequest, verb: Verb) -> dict[str, str]:
+    """The parameters the form gave, of those the verb knows."""
+    known = {option.name for option in options_of(OPERATIONS[verb.type].params)}
+    return {name: str(value) for name, value in request.POST.items() if name in known and value != ""}
+
+
+def refused(request: HttpRequest, vm: VM, text: str, status: int, hint: str = "") -> HttpResponse:
+    """The sentence why not: an echo in place for htmx, a message on the VM's page otherwise."""
+    if wants_fragment(request):
+        context = {"text": text, "tone": "error", "hint": hint}
+        return render(request, "components/toast.html", context, status=status)
+    messages.error(request, f"{text} {hint}".strip())
+    return redirect("vms:vm_summary", vmid=vm.vmid)
+
+
+def accepted(request: HttpRequest, vm: VM, verb: Verb, task: Task) -> HttpResponse:
+    """*Requested* is not *reached*: the page says only that the task exists."""
+    address = reverse("vms:task", args=[task.pk])
+    if verb.name == "destroy":
+        # The VM's page is about to have nothing to show.
+        if wants_fragment(request):
+            return HttpResponse(status=204, headers={"HX-Redirect": address})
+        return redirect(address)
+    if wants_fragment(request):
+        context = {"text": f"{verb.label} requested", "tone": "busy", "href": address, "action": task.label}
+        return render(request, "components/toast.html", context)
+    messages.info(request, f"{verb.label} requested.")
+    return redirect("vms:vm_summary", vmid=vm.vmid)

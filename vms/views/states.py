@@ -1,0 +1,58 @@
+"""States in words: what a page says about a VM, a task, a node. Icon and word, never colour alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vms.models import VM, Task
+
+
+@dataclass(frozen=True)
+class State:
+    """``tone`` chooses the colour (running, stopped, paused, suspended, error, busy, unknown)."""
+
+    word: str
+    tone: str
+
+    @property
+    def icon(self) -> str:
+        """The symbol of the sprite that goes with the tone."""
+        return f"state-{self.tone}"
+
+
+_VM_TONES = {
+    VM.Status.STOPPED: "stopped",
+    VM.Status.RUNNING: "running",
+    VM.Status.PAUSED: "paused",
+    VM.Status.PRELAUNCH: "paused",
+    VM.Status.SUSPENDED: "suspended",
+    VM.Status.IO_ERROR: "error",
+    VM.Status.INTERNAL_ERROR: "error",
+    VM.Status.GUEST_PANICKED: "error",
+    VM.Status.SHUTDOWN: "stopped",
+    VM.Status.UNKNOWN: "unknown",
+}
+_TASK_TONES = {
+    Task.Status.QUEUED: "busy",
+    Task.Status.RUNNING: "busy",
+    Task.Status.OK: "running",
+    Task.Status.WARNINGS: "paused",
+    Task.Status.ERROR: "error",
+    Task.Status.CANCELLED: "stopped",
+}
+
+
+def vm_state(vm: VM) -> State:
+    """The VM's state. On a node that is silent only the last known one can be told."""
+    status = VM.Status(vm.status)
+    if not vm.node.online and status != VM.Status.UNKNOWN:
+        return State(f"Unknown, was {status.label.lower()}", "unknown")
+    return State(str(status.label), _VM_TONES[status])
+
+
+def task_state(task: Task) -> State:
+    """How a task stands."""
+    status = Task.Status(task.status)
+    if status == Task.Status.RUNNING and task.cancel_requested:
+        return State("Cancelling", "busy")
+    return State(str(status.label), _TASK_TONES[status])

@@ -1,0 +1,116 @@
+"""A storage's page: how full it is, its ISO library, upload, rescan, delete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import Prefetch
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from vms import access
+from vms.errors import AccessError, VMError
+from vms.models import Disk, Node, Storage, StorageStatus, Task, Volume
+from vms.operations.base import submit_on
+from vms.operations.volumes import remove_iso
+from vms.views.doors import signed_in, storage_or_404, wants_fragment
+
+PAGE = 100
+DELETE_RIGHTS = frozenset({"Datastore.Allocate", "Datastore.AllocateTemplate"})
+
+
+@dataclass(frozen=True)
+class LibraryRow:
+    """An ISO and who has it in a drive."""
+
+    volume: Volume
+    users: list[int]
+
+
+def this_node() -> Node | None:
+    """The node this web server runs on: it sees the same folders."""
+    return Node.objects.filter(name=settings.CONF.node).first()
+
+
+@signed_in
+@require_GET
+def storage(request: HttpRequest, name: str) -> HttpResponse:
+    """Usage, ISO library, disks; ``?part=content`` answers the tables alone."""
+    row = storage_or_404(request, name)
+    rights = access.privileges(request.user, f"/storage/{row.name}")
+    isos = Volume.objects.filter(storage=row, content=Volume.Content.ISO).select_related("storage", "node")
+    drives = Prefetch("disks", Disk.objects.select_related("vm").order_by("vm__vmid"))
+    page = Paginator(isos.prefetch_related(drives).order_by("name"), PAGE).get_page(request.GET.get("page"))
+    upload_reason = ""
+    if "iso" not in row.content:
+        upload_reason = "This storage does not take ISO images."
+    elif "Datastore.AllocateTemplate" not in rights:
+        upload_reason = f"You may not: Datastore.AllocateTemplate on /storage/{row.name} is missing."
+    context = {
+        "storage": row,
+        "statuses": StorageStatus.objects.filter(storage=row).select_related("node").order_by("node__name"),
+        "page": page,
+        "rows": [library_row(request, volume) for volume in page.object_list],
+        "upload_reason": upload_reason,
+        "delete_reason": "" if rights & DELETE_RIGHTS else "You may not: Datastore.AllocateTemplate is missing.",
+        "scan_reason": "" if "Datastore.Audit" in rights else "You may not: Datastore.Audit is missing.",
+        "disks": Volume.objects.filter(storage=row, content=Volume.Content.IMAGES).count(),
+    }
+    part = request.GET.get("part") == "content"
+    return render(request, "vms/_storage_content.html" if part else "vms/storage.html", context)
+
+
+def library_row(request: HttpRequest, volume: Volume) -> LibraryRow:
+    """With the VM IDs that use it."""
+    return LibraryRow(volume, [disk.vm.vmid for disk in volume.disks.all()])
+
+
+@signed_in
+@require_POST
+def rescan(request: HttpRequest, name: str) -> HttpResponse:
+    """Look again what lies in the storage's folder."""
+    row = storage_or_404(request, name)
+    node = this_node() or Node.objects.first()
+    if node is None:
+        return told(request, row, "There is no node to look with.", 409)
+    try:
+        task = submit_on("storagescan", node=node, user=request.user, params={"storage": row.name})
+    except VMError as error:
+        return told(request, row, str(error), 403 if isinstance(error, AccessError) else 409, error.hint)
+    return told(request, row, "Rescan requested", 200, task=task)
+
+
+@signed_in
+@require_POST
+def delete(request: HttpRequest, name: str) -> HttpResponse:
+    """Delete an ISO (form field ``volume``: its row's number). One that a VM uses stays."""
+    row = storage_or_404(request, name)
+    given = request.POST.get("volume", "")
+    if not (given.isascii() and given.isdigit() and len(given) < 19):
+        raise Http404
+    volume = Volume.objects.select_related("storage", "node").filter(storage=row, pk=int(given)).first()
+    if volume is None:
+        raise Http404
+    try:
+        task = remove_iso(volume, request.user, this_node())
+    except VMError as error:
+        return told(request, row, str(error), 403 if isinstance(error, AccessError) else 409, error.hint)
+    return told(request, row, f"Removal of {volume.label} requested", 200, task=task)
+
+
+def told(
+    request: HttpRequest, row: Storage, text: str, status: int, hint: str = "", task: Task | None = None
+) -> HttpResponse:
+    """An echo in place for htmx, a message on the storage's page otherwise."""
+    if wants_fragment(request):
+        context = {"text": text, "hint": hint, "tone": "busy" if task else "error"}
+        if task is not None:
+            context |= {"href": reverse("vms:task", args=[task.pk]), "action": "Task log"}
+        return render(request, "components/toast.html", context, status=status)
+    messages.add_message(request, messages.INFO if task else messages.ERROR, f"{text} {hint}".strip())
+    return redirect("vms:storage", name=row.name)

@@ -1,0 +1,103 @@
+"""A VM's pages: summary, hardware, options, task history. Each tab is an address, each live part a fragment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from vms.models import VM, Task
+from vms.models.configuration import config_of, with_parts
+from vms.views import words
+from vms.views.doors import signed_in, vm_or_404
+from vms.views.failures import last_failure
+from vms.views.nodes import accelerator
+from vms.views.states import vm_state
+from vms.views.tasks import page_of, shown
+
+VISIBLE_TASKS = 5
+
+
+@signed_in
+@require_GET
+def vm_summary(request: HttpRequest, vmid: int) -> HttpResponse:
+    """State, resources, addresses, the last error. ``?part=head`` and ``?part=cards`` answer fragments."""
+    vm = vm_or_404(request, vmid)
+    part = request.GET.get("part")
+    if part == "head":
+        return render(request, "vms/_vm_head_only.html", {"vm": vm})
+    context = summary_of(vm)
+    return render(request, "vms/_vm_cards.html" if part == "cards" else "vms/vm_summary.html", context)
+
+
+def summary_of(vm: VM) -> dict[str, Any]:
+    """What the Summary cards show."""
+    full = with_parts(VM.objects.filter(pk=vm.pk)).get()
+    config = config_of(full)
+    recent = Task.objects.filter(vm=vm).select_related("node").order_by("-pk")[:VISIBLE_TASKS]
+    return {
+        "vm": vm,
+        "tab": "summary",
+        "state": vm_state(vm),
+        "accelerator": accelerator(vm.node),
+        "processors": words.processor_words(config),
+        "memory": words.memory_words(config),
+        "disks": words.drive_summary(config),
+        "addresses": addresses_of(vm),
+        "agent_on": config.get("agent", "0").split(",")[0].removeprefix("enabled=") in ("1", "on", "yes"),
+        "ostype": words.words("ostype", config["ostype"]) if "ostype" in config else "Not set",
+        "machine": str(vm.launch.get("machine", "")) if vm.running else "",
+        "failure": last_failure(vm),
+        "tasks": [shown(task) for task in recent],
+        "notes": config.get("description", ""),
+    }
+
+
+def addresses_of(vm: VM) -> list[str]:
+    """IP addresses the guest's agent told, loopback and link-local ones left out."""
+    found: list[str] = []
+    interfaces = vm.agent.get("interfaces", []) if isinstance(vm.agent, dict) else []
+    for interface in interfaces:
+        for address in interface.get("addresses", interface.get("ip-addresses", [])):
+            text = str(address.get("ip-address", "") if isinstance(address, dict) else address)
+            if text and not text.startswith(("127.", "::1", "fe80:")):
+                found.append(text)
+    return found
+
+
+@signed_in
+@require_GET
+def vm_hardware(request: HttpRequest, vmid: int) -> HttpResponse:
+    """What the machine is made of."""
+    return configuration_page(request, vmid, "hardware", words.hardware_rows)
+
+
+@signed_in
+@require_GET
+def vm_options(request: HttpRequest, vmid: int) -> HttpResponse:
+    """What is no hardware: name, start at boot, boot order, agent."""
+    return configuration_page(request, vmid, "options", words.option_rows)
+
+
+def configuration_page(request: HttpRequest, vmid: int, tab: str, rows: Any) -> HttpResponse:
+    """A key/value table of the configuration; ``?part=rows`` answers the table alone."""
+    vm = vm_or_404(request, vmid)
+    full = with_parts(VM.objects.filter(pk=vm.pk)).get()
+    pending = {str(key): str(value) for key, value in vm.pending.items()}
+    context = {"vm": vm, "tab": tab, "rows": rows(config_of(full), pending)}
+    part = request.GET.get("part") == "rows"
+    return render(request, "vms/_vm_config.html" if part else f"vms/vm_{tab}.html", context)
+
+
+@signed_in
+@require_GET
+def vm_tasks(request: HttpRequest, vmid: int) -> HttpResponse:
+    """Everything that was asked of this VM."""
+    vm = vm_or_404(request, vmid)
+    tasks = Task.objects.filter(vm=vm) | Task.objects.filter(vm=None, vmid=vmid, node=vm.node)
+    page = page_of(request, tasks)
+    context = {"vm": vm, "tab": "tasks", "page": page, "tasks": [shown(task) for task in page.object_list]}
+    part = request.GET.get("part") == "rows"
+    return render(request, "vms/_task_rows.html" if part else "vms/vm_tasks.html", context)

@@ -1,0 +1,200 @@
+"""A configuration in human words: key/value rows in the order and with the names Proxmox users expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vms.config.vmconfig import parse_value
+from vms.errors import ConfigError
+from vms.hardware import OPTIONS, SLOTS, slot_of
+from vms.models.configuration import size_bytes
+from vms.schema.option import Option, options_of
+from vms.schema.propstring import PropertyString
+from vms.templatetags.ui import mib, size
+
+SLOT_LABELS = {
+    "ide": "Hard disk", "sata": "Hard disk", "scsi": "Hard disk", "virtio": "Hard disk", "net": "Network device",
+    "usb": "USB device", "hostpci": "PCI device", "serial": "Serial port", "parallel": "Parallel port",
+    "unused": "Unused disk", "virtiofs": "Shared folder", "numa": "NUMA node", "ipconfig": "IP configuration",
+}  # fmt: skip
+HARDWARE_KEYS = ("bios", "vga", "machine", "scsihw")
+DEVICE_SLOTS = ("ide", "sata", "scsi", "virtio")
+LATE_SLOTS = ("net", "usb", "hostpci", "serial", "parallel", "virtiofs", "numa", "unused")
+LATE_KEYS = (("efidisk0", "EFI disk"), ("tpmstate0", "TPM state"))
+EXTRA_KEYS = (("audio0", "Audio device"), ("rng0", "VirtIO RNG"), ("watchdog", "Watchdog"))
+OPTION_KEYS = (
+    "name", "onboot", "startup", "ostype", "boot", "tablet", "hotplug", "acpi", "kvm", "freeze", "localtime",
+    "startdate", "smbios1", "vmgenid", "agent", "protection", "spice_enhancements", "reboot", "tags",
+    "description",
+)  # fmt: skip
+OPTION_LABELS = {"smbios1": "SMBIOS settings (type 1)", "agent": "QEMU guest agent", "boot": "Boot order"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: ``raw`` is the configuration's own text, ``default`` says that nothing was set."""
+
+    label: str
+    value: str
+    raw: str = ""
+    pending: str = ""
+    default: bool = False
+
+
+def hardware_rows(config: Mapping[str, str], pending: Mapping[str, str]) -> list[Row]:
+    """The Hardware page, in Proxmox's order."""
+    rows = [
+        Row("Memory", memory_words(config), raw_of(config, ("memory", "balloon")), pending_of(pending, "memory")),
+        Row(
+            "Processors", processor_words(config), raw_of(config, ("sockets", "cores", "cpu", "numa")),
+            pending_of(pending, "sockets", "cores", "cpu"),
+        ),
+    ]  # fmt: skip
+    rows += [option_row(key, config, pending) for key in HARDWARE_KEYS]
+    rows += slot_rows(config, pending, DEVICE_SLOTS)
+    rows += named_rows(config, pending, LATE_KEYS)
+    rows += slot_rows(config, pending, LATE_SLOTS)
+    rows += named_rows(config, pending, EXTRA_KEYS)
+    return rows
+
+
+def option_rows(config: Mapping[str, str], pending: Mapping[str, str]) -> list[Row]:
+    """The Options page; what nobody set shows what its absence means, muted."""
+    return [option_row(key, config, pending) for key in OPTION_KEYS if key in OPTIONS]
+
+
+def option_row(key: str, config: Mapping[str, str], pending: Mapping[str, str]) -> Row:
+    """A single key."""
+    option = OPTIONS[key]
+    label = OPTION_LABELS.get(key, option.label)
+    if key in config:
+        raw = "" if key in ("name", "description", "tags") else config[key]
+        return Row(label, words(key, config[key]), raw, pending_of(pending, key))
+    return Row(label, default_words(option), pending=pending_of(pending, key), default=True)
+
+
+def default_words(option: Option) -> str:
+    """What an absent option means."""
+    if option.default in (None, ""):
+        return "Default"
+    return f"Default ({value_words(option, option.default)})"
+
+
+def slot_rows(config: Mapping[str, str], pending: Mapping[str, str], names: Iterable[str]) -> list[Row]:
+    """Every used slot of these kinds, in the order of the kinds, lowest number first."""
+    kinds = {slot.name: slot for slot in SLOTS}
+    rows = []
+    for name in names:
+        for key in kinds[name].keys():
+            if key in config:
+                label = "CD/DVD drive" if "media=cdrom" in config[key].split(",") else SLOT_LABELS[name]
+                rows.append(
+                    Row(f"{label} ({key})", words(key, config[key]), config[key], pending_of(pending, key))
+                )
+    return rows
+
+
+def named_rows(
+    config: Mapping[str, str], pending: Mapping[str, str], names: Iterable[tuple[str, str]]
+) -> list[Row]:
+    """Single keys that are shown only when they are set."""
+    return [
+        Row(label, words(key, config[key]), config[key], pending_of(pending, key))
+        for key, label in names
+        if key in config
+    ]
+
+
+def pending_of(pending: Mapping[str, str], *keys: str) -> str:
+    """What waits for a cold start on these keys, in words."""
+    return "; ".join(words(key, str(pending[key])) or "removed" for key in keys if key in pending)
+
+
+def raw_of(config: Mapping[str, str], keys: Iterable[str]) -> str:
+    """The configuration's own lines for several keys."""
+    return " · ".join(f"{key}: {config[key]}" for key in keys if key in config)
+
+
+def words(key: str, text: str) -> str:
+    """A value in words; the raw text when it cannot be read."""
+    try:
+        value = parse_value(key, text)
+    except ConfigError:
+        return text
+    if isinstance(value, PropertyString):
+        return part_words(value)
+    return value_words(OPTIONS[key], value) if key in OPTIONS else text
+
+
+def part_words(part: PropertyString) -> str:
+    """A property string: its main value first, then each given part with its name."""
+    found = []
+    for option in sorted(options_of(type(part)), key=lambda option: not option.short):
+        value = getattr(part, option.attr)
+        if value is None or option.name == "media":
+            continue
+        text = value_words(option, value)
+        if option.kind == "bool" and not option.short:
+            found.append(option.label if value else f"no {option.label}")
+        elif option.short or option.name == "size":
+            found.append(text)
+        else:
+            found.append(f"{option.label} {text}")
+    return ", ".join(found) or "Default"
+
+
+def value_words(option: Option, value: Any) -> str:
+    """One value: a choice by its label, a size with its unit, yes and no."""
+    if option.kind == "bool":
+        return "Yes" if value in (True, "1") else "No"
+    text = str(value)
+    if option.kind == "enum":
+        return dict(option.choices).get(text, text)
+    if option.unit == "MiB":
+        return mib(text)
+    if option.name == "size":
+        try:
+            return size(size_bytes(text))
+        except ValueError:
+            return text
+    return f"{text} {option.unit}".strip()
+
+
+def memory_words(config: Mapping[str, str]) -> str:
+    """``2 GiB``, with the balloon's range when there is one."""
+    memory = config.get("memory", "512").removeprefix("current=")
+    balloon = config.get("balloon")
+    if balloon == "0":
+        return f"{mib(memory)}, balloon off"
+    if balloon and balloon != memory:
+        return f"{mib(balloon)} to {mib(memory)} (balloon)"
+    return mib(memory)
+
+
+def processor_words(config: Mapping[str, str]) -> str:
+    """``4 (1 socket, 4 cores) [x86-64-v2-AES]``, as Proxmox writes it."""
+    sockets, cores = int(config.get("sockets", "1")), int(config.get("cores", "1"))
+    kind = config.get("cpu", "kvm64").split(",")[0].removeprefix("cputype=")
+    many = "s" if sockets != 1 else ""
+    return f"{sockets * cores} ({sockets} socket{many}, {cores} core{'s' if cores != 1 else ''}) [{kind}]"
+
+
+def drive_summary(config: Mapping[str, str]) -> list[dict[str, str]]:
+    """The disks with their size, for the Summary page."""
+    found = []
+    for key, text in config.items():
+        slot = slot_of(key)
+        if slot and slot[0].name in DEVICE_SLOTS and "media=cdrom" not in text.split(","):
+            rest = dict(pair.split("=", 1) for pair in text.split(",")[1:] if "=" in pair)
+            shown = rest.get("size") or (f"{text.split(',')[0].partition(':')[2]}G")
+            found.append({"key": key, "volume": text.split(",")[0], "size": _size(shown)})
+    return found
+
+
+def _size(text: str) -> str:
+    try:
+        return size(size_bytes(text))
+    except ValueError:
+        return "size unknown"
