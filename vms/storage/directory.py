@@ -29,7 +29,7 @@ from vms.storage.base import Content, DiskFormat, Finding, Listing, StorageStatu
 DISK_NAME = re.compile(
     r"(?P<vmid>[1-9][0-9]{2,8})/vm-(?P=vmid)-disk-(?P<number>[0-9]{1,4})\.(?P<fmt>qcow2|raw)"
 )
-ISO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.iso", re.IGNORECASE)
+ISO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.[iI][sS][oO]")
 ISO_NAME_LENGTH = 120
 
 RESERVE = 64 << 20

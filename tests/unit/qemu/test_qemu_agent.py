@@ -1,0 +1,159 @@
+"""The agent client against guests that answer well, badly, and not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vms.errors import MonitorError, OutcomeUnknown
+from vms.qemu.agent import Agent
+
+Answer = Callable[[dict[str, Any]], bytes | None]
+
+
+class Guest:
+    """A guest's side of the serial port: a script that answers line by line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "qga.sock"
+        self.answer: Answer = lambda message: json.dumps({"return": {}}).encode()
+        self.noise = b""
+        self.heard: list[dict[str, Any]] = []
+        self.clients = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.clients += 1
+        try:
+            while line := await reader.readline():
+                message = json.loads(line.lstrip(b"\xff"))
+                self.heard.append(message)
+                if message["execute"] == "guest-sync-delimited":
+                    answer = b"\xff" + json.dumps({"return": message["arguments"]["id"]}).encode()
+                    writer.write(self.noise + answer + b"\n")
+                elif (said := self.answer(message)) is not None:
+                    writer.write(said + b"\n")
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            self.clients -= 1
+            writer.close()
+
+
+@pytest.fixture
+async def guest() -> AsyncIterator[Guest]:
+    with tempfile.TemporaryDirectory(prefix="pvd-", dir="/tmp") as folder:
+        made = Guest(Path(folder))
+        server = await asyncio.start_unix_server(made.serve, made.path)
+        yield made
+        server.close()
+        await server.wait_closed()
+
+
+def returns(value: object) -> Answer:
+    return lambda message: json.dumps({"return": value}).encode()
+
+
+async def test_ping_and_a_guest_that_is_silent(guest: Guest) -> None:
+    agent = Agent(guest.path)
+    assert await agent.ping()
+    guest.answer = lambda message: None
+    assert not await agent.ping(timeout=0.1)
+    assert not await Agent(guest.path.with_name("nobody.sock")).ping()
+
+
+async def test_leftovers_of_an_interrupted_call_are_skipped(guest: Guest) -> None:
+    guest.noise = b'{"return": 1}\n{"ret\xff{"return": 17}\n'
+    guest.answer = returns({"host-name": "web-01"})
+    assert await Agent(guest.path).host_name() == "web-01"
+
+
+async def test_calls_wait_for_each_other(guest: Guest) -> None:
+    most = 0
+
+    def answer(message: dict[str, Any]) -> bytes:
+        nonlocal most
+        most = max(most, guest.clients)
+        return b'{"return": {}}'
+
+    guest.answer = answer
+    agent = Agent(guest.path)
+    await asyncio.gather(*(agent.execute("guest-ping") for _ in range(5)))
+    assert len([m for m in guest.heard if m["execute"] == "guest-ping"]) == 5
+    assert most <= 2  # the last client may still be saying good-bye
+
+
+async def test_a_refusal_is_the_agents_word(guest: Guest) -> None:
+    guest.answer = lambda m: b'{"error": {"class": "CommandNotFound", "desc": "no guest-exec here"}}'
+    with pytest.raises(MonitorError, match="no guest-exec here") as caught:
+        await Agent(guest.path).run(["id"])
+    assert caught.value.error_class == "CommandNotFound"
+
+
+async def test_asked_and_then_silent_is_unknown(guest: Guest) -> None:
+    guest.answer = lambda message: None
+    with pytest.raises(OutcomeUnknown):
+        await Agent(guest.path).execute("guest-exec", {"path": "x"}, timeout=0.2)
+
+
+async def test_nobody_there_is_not_unknown() -> None:
+    with pytest.raises(MonitorError) as caught:
+        await Agent("/tmp/no/such.sock").execute("guest-ping")
+    assert caught.value.error_class == "AgentSilent"
+
+
+async def test_shutdown_needs_no_answer(guest: Guest) -> None:
+    guest.answer = lambda message: None
+    await Agent(guest.path).shutdown()
+    assert guest.heard[-1] == {"execute": "guest-shutdown", "arguments": {"mode": "powerdown"}}
+
+
+async def test_interfaces_are_typed(guest: Guest) -> None:
+    guest.answer = returns([
+        {"name": "eth0", "hardware-address": "02:00:00:00:00:01",
+         "ip-addresses": [{"ip-address": "10.0.2.15", "ip-address-type": "ipv4", "prefix": 24}]},
+    ])  # fmt: skip
+    (found,) = await Agent(guest.path).interfaces()
+    assert (found.name, found.mac, found.addresses) == ("eth0", "02:00:00:00:00:01", (("10.0.2.15", 24),))
+
+
+@pytest.mark.parametrize("value", [None, 7, "x", [], [1, None], {"ip-addresses": 3}, [{"ip-addresses": [5]}]])
+async def test_a_hostile_guest_only_gets_nonsense_ignored(guest: Guest, value: object) -> None:
+    guest.answer = returns(value)
+    agent = Agent(guest.path)
+    assert isinstance(await agent.interfaces(), list)
+    assert isinstance((await agent.os_info()).name, str)
+    assert (await agent.run_status(1)).exit_code is None
+
+
+@pytest.mark.parametrize("line", [b"no json", b"[1]", b"{}", b'"x"'])
+async def test_garbage_is_an_error_of_ours(guest: Guest, line: bytes) -> None:
+    guest.answer = lambda message: line
+    with pytest.raises((MonitorError, OutcomeUnknown)):
+        await Agent(guest.path).execute("guest-info")
+
+
+async def test_programs_in_the_guest(guest: Guest) -> None:
+    agent = Agent(guest.path)
+    guest.answer = returns({"pid": 77})
+    assert await agent.run(["/bin/cat", "-"], input=b"hello") == 77
+    assert guest.heard[-1]["arguments"]["input-data"] == base64.b64encode(b"hello").decode()
+    guest.answer = returns({"exited": True, "exitcode": 3, "out-data": base64.b64encode(b"out").decode()})
+    status = await agent.run_status(77)
+    assert (status.exited, status.exit_code, status.stdout, status.stderr) == (True, 3, b"out", b"")
+
+
+async def test_thawed_whatever_happens(guest: Guest) -> None:
+    guest.answer = returns(2)
+    with pytest.raises(RuntimeError):
+        async with Agent(guest.path).frozen() as count:
+            assert count == 2
+            raise RuntimeError
+    assert guest.heard[-1]["execute"] == "guest-fsfreeze-thaw"
