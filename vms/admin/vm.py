@@ -117,6 +117,7 @@ class VMForm(forms.ModelForm[VM]):
         fields = ["pool"]
 
     request: HttpRequest
+    mapping: dict[str, str]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -151,6 +152,26 @@ class VMForm(forms.ModelForm[VM]):
                 raise ValidationError(f"Only a superuser may change {key}.")
         return wanted
 
+    def clean(self) -> dict[str, Any]:
+        """Judge keys, drives and cards together; each error goes to the row or field it belongs to."""
+        cleaned = super().clean() or self.cleaned_data
+        formsets = getattr(self.instance, "_admin_formsets", [])
+        if "configuration" not in cleaned or not all(formset.is_valid() for formset in formsets):
+            return cleaned
+        rows = {slot: row for formset in formsets for slot, row in formset.rows().items()}
+        self.mapping = {**cleaned["configuration"], **{slot: value for slot, (value, _) in rows.items()}}
+        try:
+            check_saved(self.instance, self.mapping)
+        except ConfigErrors as errors:
+            for error in errors:
+                if error.key in rows:
+                    text = f"{error.part}: {error.text}" if error.part else error.text
+                    rows[error.key][1].add_error("value", text)
+                    self.add_error(None, f"{error.key} is wrong; see its row. Nothing was saved.")
+                else:
+                    self.add_error("configuration", str(error))
+        return cleaned
+
 
 @admin.register(VM)
 class VMAdmin(admin.ModelAdmin[VM]):
@@ -180,41 +201,12 @@ class VMAdmin(admin.ModelAdmin[VM]):
 
     def _create_formsets(self, request: HttpRequest, obj: Any, change: bool) -> Any:
         formsets, inlines = super()._create_formsets(request, obj, change)  # type: ignore[misc]
-        if request.method == "POST" and change:
-            self._check_whole(obj, formsets)
+        obj._admin_formsets = formsets  # for VMForm.clean, which Django calls next
         return formsets, inlines
-
-    def _check_whole(self, vm: VM, formsets: list[Any]) -> None:
-        """Judge drives, cards and keys together; errors go to the row or line they belong to."""
-        text = getattr(vm, "_admin_configuration", None)
-        if text is None or not all(formset.is_valid() for formset in formsets):
-            return
-        rows = {slot: row for formset in formsets for slot, row in formset.rows().items()}
-        mapping = {**text, **{slot: value for slot, (value, _) in rows.items()}}
-        try:
-            check_saved(vm, mapping)
-        except ConfigErrors as errors:
-            for error in errors:
-                if error.key in rows:
-                    rows[error.key][1].add_error(
-                        "value", f"{error.part}: {error.text}" if error.part else error.text
-                    )
-            others = [str(error) for error in errors if error.key not in rows]
-            if others:
-                vm._admin_form.add_error("configuration", ValidationError(others))  # type: ignore[attr-defined]
-            for formset in formsets:
-                formset._errors = [form.errors for form in formset.forms]
-        vm._admin_mapping = mapping  # type: ignore[attr-defined]
-
-    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
-        vm = super().save_form(request, form, change)
-        vm._admin_configuration = form.cleaned_data.get("configuration")
-        vm._admin_form = form
-        return vm
 
     def save_model(self, request: HttpRequest, obj: VM, form: Any, change: bool) -> None:
         VM.everything.filter(pk=obj.pk).update(pool=obj.pool)
-        save_config(obj, obj._admin_mapping)  # type: ignore[attr-defined]
+        save_config(obj, form.mapping)
         if obj.running:
             self.message_user(
                 request,

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vms.errors import VMError
+from vms.errors import StateError, VMError
 
 
 @dataclass(frozen=True)
 class Subcommand:
-    """One line of the table. ``module`` has ``add_arguments(parser)`` and ``run(options) -> exit code``."""
+    """One line of the table.
+
+    ``module`` has ``add_arguments(parser)`` and ``run(options) -> exit code``; both find the command's name
+    as the parser's default ``command``. ``database`` says that it needs the installation's.
+    """
 
     name: str
     module: str
     summary: str
+    database: bool = True
 
 
 SUBCOMMANDS: tuple[Subcommand, ...] = (
-    Subcommand("showcmd", "vms.cli.showcmd", "show the command a configuration file leads to"),
+    Subcommand("list", "vms.cli.show", "list the VMs"),
+    Subcommand("config", "vms.cli.show", "show a VM's configuration"),
+    Subcommand("status", "vms.cli.show", "show a VM's status"),
+    Subcommand("start", "vms.cli.verb", "start a VM"),
+    Subcommand("shutdown", "vms.cli.verb", "ask the guest to power off"),
+    Subcommand("stop", "vms.cli.verb", "cut a VM's power"),
+    Subcommand("reboot", "vms.cli.verb", "shut a VM down and start it again"),
+    Subcommand("reset", "vms.cli.verb", "press a VM's reset button"),
+    Subcommand("suspend", "vms.cli.verb", "freeze a running VM; its memory stays"),
+    Subcommand("resume", "vms.cli.verb", "let a paused VM go on"),
+    Subcommand("destroy", "vms.cli.verb", "remove a VM and the disks it owns"),
+    Subcommand(
+        "showcmd", "vms.cli.showcmd", "show the command a configuration file leads to", database=False
+    ),
 )
 
 
@@ -30,6 +49,20 @@ def usage() -> str:
     width = max(len(entry.name) for entry in SUBCOMMANDS)
     lines = [f"  {entry.name.ljust(width)}  {entry.summary}" for entry in SUBCOMMANDS]
     return "\n".join(["usage: qm COMMAND [options]", "", *lines])
+
+
+def open_installation() -> None:
+    """Make the rows reachable. Raises :class:`StateError` where no installation is found."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pvelite.settings")
+    from pvelite.conf import conf
+
+    if not conf().database_url and not (conf().home / "pvelite.sqlite3").exists():
+        raise StateError(
+            f"there is no installation in {conf().home}. Start it once with ./up, or set PVELITE_HOME to its folder."
+        )
+    import django
+
+    django.setup()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,12 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if entry is None:
         print(f"qm: there is no command '{words[0]}'\n\n{usage()}", file=sys.stderr)
         return 2
-    module = importlib.import_module(entry.module)
-    parser = argparse.ArgumentParser(prog=f"qm {entry.name}", description=entry.summary)
-    module.add_arguments(parser)
-    options = parser.parse_args(words[1:])
     try:
-        return int(module.run(options))
+        if entry.database:
+            open_installation()
+        module = importlib.import_module(entry.module)
+        parser = argparse.ArgumentParser(prog=f"qm {entry.name}", description=entry.summary)
+        parser.set_defaults(command=entry.name)
+        module.add_arguments(parser)
+        return int(module.run(parser.parse_args(words[1:])))
     except VMError as error:
         print(f"qm {entry.name}: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,85 @@
+"""``qm list``, ``qm config`` and ``qm status``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from vms.errors import NotFound
+from vms.models import VM
+from vms.models.configuration import config_of, with_parts
+
+
+def find(vmid: int) -> VM:
+    """Raises :class:`NotFound` in PVE's words."""
+    vm = with_parts(VM.objects.filter(vmid=vmid)).first()
+    if vm is None:
+        raise NotFound(f"Configuration file for VM {vmid} does not exist (there is no such VM).")
+    return vm  # type: ignore[no-any-return]
+
+
+def list_vms(options: argparse.Namespace) -> int:
+    """Every VM: id, name, observed status, memory, boot disk, process."""
+    rows = [_row(vm) for vm in with_parts(VM.objects.all()).order_by("vmid")]
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    print(f"{'VMID':>10} {'NAME':<20} {'STATUS':<10} {'MEM(MB)':>10} {'BOOTDISK(GB)':>12} {'PID':<8}")
+    for row in rows:
+        print(
+            f"{row['vmid']:>10} {row['name']:<20} {row['status']:<10} {row['mem']:>10} {row['bootdisk']:>12.2f} "
+            f"{row['pid']:<8}"
+        )
+    return 0
+
+
+def _row(vm: VM) -> dict[str, Any]:
+    order = config_of(vm).get("boot", "").removeprefix("order=").split(";")
+    disks = {disk.slot: disk.size or 0 for disk in vm.disks.all() if disk.media == "disk"}
+    first = next((disks[slot] for slot in order if slot in disks), 0)
+    return {
+        "vmid": vm.vmid, "name": vm.display_name, "status": vm.status, "mem": vm.memory or 512,
+        "bootdisk": first / (1 << 30), "pid": vm.launch.get("pid", 0) if vm.running else 0,
+        "node": vm.node.name, "lock": vm.lock,
+    }  # fmt: skip
+
+
+def show_config(options: argparse.Namespace) -> int:
+    """The configuration, one ``key: value`` a line."""
+    mapping = config_of(find(options.vmid))
+    if options.json:
+        print(json.dumps(mapping, indent=1))
+    else:
+        print("\n".join(f"{key}: {value}" for key, value in mapping.items()))
+    return 0
+
+
+def show_status(options: argparse.Namespace) -> int:
+    """The observed status; with ``--verbose`` also lock, process and node."""
+    vm = find(options.vmid)
+    row = {"status": "running" if vm.running else "stopped", "qmpstatus": vm.status}
+    if options.verbose or options.json:
+        row |= {key: str(value) for key, value in _row(vm).items() if key not in row}
+    if options.json:
+        print(json.dumps(row, indent=1))
+    elif options.verbose:
+        print("\n".join(f"{key}: {value}" for key, value in sorted(row.items())))
+    else:
+        print(f"status: {row['status']}")
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command the parser is for."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    if parser.get_default("command") != "list":
+        parser.add_argument("vmid", type=int, metavar="VMID", help="the VM's number")
+    if parser.get_default("command") == "status":
+        parser.add_argument("--verbose", action="store_true", help="say everything that is known")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Raises :class:`NotFound` when there is no such VM."""
+    commands = {"list": list_vms, "config": show_config, "status": show_status}
+    return commands[options.command](options)

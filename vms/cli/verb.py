@@ -1,0 +1,59 @@
+"""``qm start`` and its like: submit an operation and follow it to its end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from vms.cli.follow import follow
+from vms.cli.show import find
+from vms.operations.base import OPERATIONS, submit
+from vms.schema.option import Option, options_of
+
+VERBS = {
+    "start": "qmstart", "stop": "qmstop", "shutdown": "qmshutdown", "reboot": "qmreboot", "reset": "qmreset",
+    "suspend": "qmpause", "resume": "qmresume", "destroy": "qmdestroy",
+}  # fmt: skip
+"""``qm``'s word → the operation."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The VM's number, and the operation's parameters as its declaration says them."""
+    parser.add_argument("vmid", type=int, metavar="VMID", help="the VM's number")
+    parser.add_argument("--json", action="store_true", help="print the task's id and end as JSON")
+    for option in options_of(OPERATIONS[VERBS[parser.get_default("command")]].params):
+        if option.hidden:
+            continue
+        unit = f" ({option.unit})" if option.unit else ""
+        text = f"{option.help or option.label}{unit}".replace("%", "%%")
+        flag, dest = f"--{option.name}", _dest(option)
+        if option.kind == "bool":
+            parser.add_argument(flag, dest=dest, nargs="?", const="1", metavar="0|1", help=text)
+        else:
+            parser.add_argument(flag, dest=dest, metavar=option.kind.upper(), help=text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 when the task ended well, 1 otherwise. Raises whatever :func:`submit` refuses with."""
+    type_ = VERBS[options.command]
+    params = {
+        option.name: str(getattr(options, _dest(option)))
+        for option in options_of(OPERATIONS[type_].params)
+        if getattr(options, _dest(option), None) is not None
+    }
+    task = submit(type_, vm=find(options.vmid), user=None, params=params)
+    if not options.json:
+        return follow(task)
+    with open(os.devnull, "w") as nowhere:
+        code = follow(task, out=nowhere, err=nowhere)
+    task.refresh_from_db()
+    print(json.dumps({"upid": task.upid, "status": task.status, "message": task.message}))
+    if code:
+        print(task.message, file=sys.stderr)
+    return code
+
+
+def _dest(option: Option) -> str:
+    return f"param_{option.attr}"
