@@ -38,9 +38,15 @@ class GuestFacts:
         return found
 
     def nic(self, mac: str) -> dict[str, str]:
-        """The card with that MAC address."""
-        return next(nic for nic in self.nics.values() if nic["mac"].lower() == mac.lower())
+        """The card with that MAC address, with its kernel name under ``name``."""
+        return _only(self.nics, "mac", mac)
 
     def disk(self, serial: str) -> dict[str, str]:
         """The disk with that serial number, with its kernel name under ``name``."""
-        return next({"name": n, **disk} for n, disk in self.disks.items() if disk["serial"] == serial)
+        return _only(self.disks, "serial", serial)
+
+
+def _only(table: dict[str, dict[str, str]], word: str, value: str) -> dict[str, str]:
+    found = [{"name": name, **row} for name, row in table.items() if row[word].lower() == value.lower()]
+    assert len(found) == 1, f"{word} {value}: the guest sees {table}"
+    return found[0]

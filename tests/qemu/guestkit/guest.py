@@ -88,6 +88,14 @@ class Guest:
         assert await wait_ended(self.running, timeout), f"QEMU of {self.vmid} still runs after {timeout:g} s"
         await self.monitor.close()
 
+    async def switched_off(self, timeout: float = 60) -> None:
+        """Wait until the guest switched itself off; QEMU may stay (``-no-shutdown``) or end."""
+
+        async def off() -> bool:
+            return not self.runs or await self.monitor.query_status() == "shutdown"
+
+        await eventually(off, f"guest {self.vmid} to switch itself off", timeout=timeout)
+
     async def quit(self) -> None:
         """Pull the plug through QMP and wait for the end."""
         await self.monitor.quit()

@@ -87,7 +87,7 @@ class Lab:
         A configuration with ``tpmstate0`` gets its TPM emulator first, as the product does.
         """
         if "tpmstate0" in config:
-            await self.start_tpm(vmid, config["tpmstate0"].split(",")[0])
+            await self.start_tpm(vmid, self.storage.path(config["tpmstate0"].split(",")[0]))
         return await self.start_argv(vmid, [*self.argv(vmid, config), *extra], pass_fds=pass_fds)
 
     async def start_argv(self, vmid: int, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Guest:
@@ -99,17 +99,17 @@ class Lab:
         self.guests.append(guest)
         return guest
 
-    async def start_tpm(self, vmid: int, volume: str) -> None:
+    async def start_tpm(self, vmid: int, state: Path) -> None:
         """Start the emulator that serves the TPM of ``vmid`` from its state."""
         names = self.runs.prepare(vmid)
-        await tpm.start(self.storage.path(volume), names.tpm, log=names.log)
+        await tpm.start(names, state)
         self.tpms.add(vmid)
 
     async def close(self) -> None:
         """End every guest and TPM that still runs and remove the folder."""
         await asyncio.gather(*(guest.kill() for guest in self.guests))
         for vmid in self.tpms:
-            await tpm.stop(self.runs.vm(vmid).tpm, vmid)
+            await tpm.stop(self.runs.vm(vmid))
         shutil.rmtree(self.root)
 
 

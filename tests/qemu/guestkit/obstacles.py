@@ -1,0 +1,110 @@
+"""Why a configuration cannot run on this box: found by looking at the box, never by a list of names.
+
+A configuration without an obstacle must start; one with an obstacle must not. So a wrong obstacle shows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from guestkit.wires import TUN
+from vms.config.vmconfig import VMConfig
+from vms.hardware.context import NodeFacts
+from vms.host.command import run
+
+
+@dataclass(frozen=True)
+class QemuKnows:
+    """What this QEMU can make: machine types with their aliases, devices with theirs, CPU models."""
+
+    machines: frozenset[str]
+    devices: frozenset[str]
+    cpus: frozenset[str]
+
+    @classmethod
+    async def ask(cls, binary: str) -> QemuKnows:
+        """Read QEMU's own help."""
+
+        async def words(option: str) -> str:
+            return (await run([binary, option, "help"])).text
+
+        return cls(
+            machines=frozenset(re.findall(r"^(\S+) ", await words("-machine"), re.MULTILINE)),
+            devices=frozenset(re.findall(r'(?:name|alias) "([^"]+)"', await words("-device"))),
+            cpus=frozenset(re.findall(r"^\s*(?:x86 )?([\w.-]+)", await words("-cpu"), re.MULTILINE)),
+        )
+
+
+def missing_for_config(config: VMConfig, facts: NodeFacts, qemu: QemuKnows) -> list[str]:
+    """Obstacles that are seen before there is a command line."""
+    found: list[str] = []
+    holders: dict[str, str] = {}
+    for key, _index, drive in config.drives():
+        found += _volume(key, drive.file, facts)
+        if not drive.is_cdrom and holders.setdefault(drive.file, key) != key:
+            found.append(
+                f"{key}: {drive.file} is {holders[drive.file]} as well, and QEMU locks what it writes"
+            )
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        found += [f"{key}: no {TUN} here" for key, _, net in config.slots("net") if net.bridge]
+    for key in ("efidisk0", "tpmstate0"):
+        if part := config.get(key):
+            found += _volume(key, part.file, facts)
+    for key, _index, _device in config.slots("hostpci"):
+        if not list(Path("/dev").glob("vfio/vfio")):
+            found.append(f"{key}: this box has no /dev/vfio/vfio")
+    arch = config.get("arch")
+    if arch and arch != facts.arch:
+        found.append(f"arch: this box runs {facts.arch}, not {arch}")
+    machine = config.get("machine")
+    if machine and machine.type and not _known_machine(machine.type, qemu):
+        found.append(f"machine: this QEMU has no {machine.type}")
+    return found
+
+
+def _known_machine(name: str, qemu: QemuKnows) -> bool:
+    return re.sub(r"\+pve\d+|\.pxe", "", name) in qemu.machines
+
+
+def _volume(key: str, volume: str, facts: NodeFacts) -> list[str]:
+    storage, colon, _name = volume.partition(":")
+    if volume in ("none", "cdrom") or not colon:
+        absent = volume.startswith("/") and not Path(volume).exists()
+        return [f"{key}: {volume} is not on this box"] if absent else []
+    if storage not in facts.storages:
+        return [f"{key}: this box has no storage {storage}"]
+    return []
+
+
+def missing_for_argv(argv: Sequence[str], qemu: QemuKnows) -> list[str]:
+    """Obstacles that the finished command line shows."""
+    found = []
+    for option, text in pairwise(argv):
+        values = _values(text)
+        first = str(values.get("driver") or values.get("type") or values.get("") or "")
+        if option == "-device" and first not in qemu.devices:
+            found.append(f"this QEMU has no device {first}")
+        elif option == "-device" and first == "usb-host" and not Path("/dev/bus/usb").is_dir():
+            found.append("this box has no /dev/bus/usb")
+        elif option == "-machine" and not _known_machine(first, qemu):
+            found.append(f"this QEMU has no machine {first}")
+        elif option == "-cpu" and text.split(",")[0] not in qemu.cpus:
+            found.append(f"this QEMU has no CPU {text.split(',')[0]}")
+        elif option == "-object" and (path := values.get("mem-path")) and not Path(str(path)).exists():
+            found.append(f"this box has no {path}")
+    return found
+
+
+def _values(text: str) -> Mapping[str, object]:
+    """One QEMU option as a mapping; the first bare word stands under an empty key."""
+    if text.startswith("{"):
+        loaded: dict[str, object] = json.loads(text)
+        return loaded
+    pairs = [piece.partition("=") for piece in re.split(r"(?<!,),(?!,)", text)]
+    return {(name if equals else ""): (value if equals else name) for name, equals, value in reversed(pairs)}
