@@ -18,7 +18,7 @@ CONTENT = (("images", "Disk images"), ("iso", "ISO images"))
 
 class StorageStatusInline(ReadOnlyInline):
     model = StorageStatus
-    fields = readonly_fields = ["node", "total", "used", "available", "error", "seen"]
+    fields = readonly_fields = ("node", "total", "used", "available", "error", "seen")
 
 
 @admin.register(Node)
@@ -63,7 +63,7 @@ class StorageForm(forms.ModelForm[Storage]):
         fields = ["name", "kind", "path", "content", "shared", "enabled"]
 
     def clean_path(self) -> str:
-        path: str = self.cleaned_data["path"]
+        path: str = self.cleaned_data["path"]  # absent from the form, and so from here, once volumes exist
         if not path.startswith("/") or "/../" in f"{path}/" or "\x00" in path:
             raise ValidationError("Write an absolute path without '..', for example /srv/images.")
         return path.rstrip("/") or "/"
@@ -86,12 +86,6 @@ class StorageAdmin(admin.ModelAdmin[Storage]):
             return False
         unused = not obj.volumes.exists() and not obj.disks.exists()
         return unused and super().has_delete_permission(request, obj)
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change, **kwargs)
-        if "path" not in form.base_fields:
-            form.clean_path = lambda self: self.instance.path
-        return form
 
 
 @admin.register(Volume)

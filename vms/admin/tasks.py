@@ -15,7 +15,7 @@ from vms.tasks import queue
 
 class TaskLogInline(ReadOnlyInline):
     model = TaskLogLine
-    fields = readonly_fields = ["at", "level", "text"]
+    fields = readonly_fields = ("at", "level", "text")
 
 
 @admin.register(Task)

@@ -196,8 +196,7 @@ class VMAdmin(admin.ModelAdmin[VM]):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
-        form.request = request
-        return form
+        return type(form.__name__, (form,), {"request": request})
 
     def _create_formsets(self, request: HttpRequest, obj: Any, change: bool) -> Any:
         formsets, inlines = super()._create_formsets(request, obj, change)  # type: ignore[misc]

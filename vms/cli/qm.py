@@ -58,7 +58,8 @@ def open_installation() -> None:
 
     if not conf().database_url and not (conf().home / "pvelite.sqlite3").exists():
         raise StateError(
-            f"there is no installation in {conf().home}. Start it once with ./up, or set PVELITE_HOME to its folder."
+            f"there is no installation in {conf().home}. "
+            "Start it once with ./up, or set PVELITE_HOME to its folder."
         )
     import django
 

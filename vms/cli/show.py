@@ -25,12 +25,11 @@ def list_vms(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
-    print(f"{'VMID':>10} {'NAME':<20} {'STATUS':<10} {'MEM(MB)':>10} {'BOOTDISK(GB)':>12} {'PID':<8}")
+    line = "{vmid:>10} {name:<20} {status:<10} {mem:>10} {bootdisk:>12} {pid:<8}"
+    heads = {"vmid": "VMID", "name": "NAME", "status": "STATUS", "mem": "MEM(MB)", "pid": "PID"}
+    print(line.format(bootdisk="BOOTDISK(GB)", **heads))
     for row in rows:
-        print(
-            f"{row['vmid']:>10} {row['name']:<20} {row['status']:<10} {row['mem']:>10} {row['bootdisk']:>12.2f} "
-            f"{row['pid']:<8}"
-        )
+        print(line.format(**{**row, "bootdisk": f"{row['bootdisk']:.2f}"}))
     return 0
 
 

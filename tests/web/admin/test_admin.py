@@ -39,7 +39,8 @@ def vm(node, local):
     vm = VM.everything.create(vmid=101, node=node, stage=VM.Stage.DEFINED)
     mapping = {
         "name": "web-01", "ostype": "l26", "cores": "2", "memory": "1024", "scsihw": "virtio-scsi-single",
-        "scsi0": "local:101/vm-101-disk-0.qcow2,discard=on,size=4G", "net0": f"virtio={MAC}", "boot": "order=scsi0;net0",
+        "scsi0": "local:101/vm-101-disk-0.qcow2,discard=on,size=4G", "net0": f"virtio={MAC}",
+        "boot": "order=scsi0;net0",
     }  # fmt: skip
     save_config(vm, mapping)
     return vm
