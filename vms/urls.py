@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, path, register_converter
 
 from vms.views import dashboard, nodes, power, shell, storage, tasks, upload, vm
+from vms.wizard.urls import urlpatterns as wizard_urls
 
 
 class VmidConverter:
@@ -41,4 +42,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("storage/<str:name>/upload", upload.upload, name="upload"),
     path("storage/<str:name>/rescan", storage.rescan, name="storage_rescan"),
     path("storage/<str:name>/delete", storage.delete, name="volume_delete"),
+    *wizard_urls,
 ]

@@ -1,0 +1,240 @@
+"""The tab Disks: several drives, each in a slot of a bus."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vms.errors import ConfigError
+from vms.forms.fields import Choices, sentence
+from vms.forms.hardware import compose, decompose, option_at
+from vms.hardware import SLOTS, part_of
+from vms.hardware.osdefaults import os_defaults
+from vms.schema.option import Option, option_table
+from vms.wizard.drafts import Draft, Texts
+from vms.wizard.extras import EXTRAS
+from vms.wizard.offers import GIB, gib
+from vms.wizard.panel import Fields, Panel, disable, hide
+from vms.wizard.tabs import BUSES
+
+FORMATS = ("raw", "qcow2")
+DEFAULT_SIZE = "32"
+BUS_SIZE = {slot.name: slot.count for slot in SLOTS if slot.name in BUSES}
+MODEL_SLOT = "scsi0"
+"""The slot whose declarations stand in for options another bus does not have."""
+_OWN = frozenset({"bus", "index", "controller", "storage", "size", "format", "discard", "skip_replication"})
+
+
+def split_slot(slot: str) -> tuple[str, str]:
+    """``scsi3`` → ``("scsi", "3")``"""
+    bus = slot.rstrip("0123456789")
+    return bus, slot[len(bus) :]
+
+
+def disk_slots(draft: Draft) -> list[str]:
+    """The hard disks, by bus and number; CD drives are the OS tab's."""
+    found = [
+        key
+        for key, text in draft.mapping.items()
+        if split_slot(key)[0] in BUSES and "media=cdrom" not in text
+    ]
+    return sorted(found, key=lambda slot: (split_slot(slot)[0], int(split_slot(slot)[1])))
+
+
+def _taken(draft: Draft) -> set[str]:
+    drivers = {"ide0"} if draft.stash.get("drivers") == "1" else set()
+    return set(draft.mapping) | {"ide2"} | drivers
+
+
+def free_index(draft: Draft, bus: str) -> int | None:
+    """The lowest free number on ``bus``; None when it is full."""
+    taken = _taken(draft)
+    return next((n for n in range(BUS_SIZE[bus]) if f"{bus}{n}" not in taken), None)
+
+
+def next_slot(draft: Draft) -> str:
+    """Where a further disk goes: the bus most disks use already, ties as the guest system likes it best."""
+    used = [split_slot(slot)[0] for slot in disk_slots(draft)]
+    wanted = os_defaults(draft.mapping.get("ostype", "other")).bus_priority
+    for bus in sorted(wanted, key=lambda bus: (-used.count(bus), wanted.index(bus))):
+        index = free_index(draft, bus)
+        if index is not None:
+            return f"{bus}{index}"
+    return ""
+
+
+def add_disk(draft: Draft, slot: str = "") -> str:
+    """A further disk with Proxmox's defaults; answers its slot, "" when every slot is taken."""
+    slot = slot or next_slot(draft)
+    places = draft.offers.disk_places
+    if slot and places:
+        parts = {"file": f"{places[0].name}:{DEFAULT_SIZE}", "format": "qcow2"}
+        draft.mapping[slot] = compose(slot, parts)
+        tune(draft, slot)
+        return slot
+    return ""
+
+
+def threads_of(draft: Draft, slot: str) -> bool:
+    """Whether a drive in ``slot`` can have a thread of its own that really works."""
+    bus = split_slot(slot)[0]
+    return bus == "virtio" or (bus == "scsi" and draft.mapping.get("scsihw") == "virtio-scsi-single")
+
+
+def tune(draft: Draft, *slots: str) -> None:
+    """Tick IO thread where it works, unless somebody decided; drop what a drive's bus does not know."""
+    for slot in slots or disk_slots(draft):
+        text = draft.mapping[slot]
+        known = option_table(part_of(slot) or object)
+        changes = {}
+        if "iothread" in known and f"{slot}.iothread" not in draft.touched:
+            changes["iothread"] = "1" if threads_of(draft, slot) else ""
+        draft.mapping[slot] = compose(slot, changes, text)
+
+
+def move(draft: Draft, old: str, new: str) -> str:
+    """Move the disk in ``old`` to the free slot ``new``; options the new bus lacks are dropped."""
+    parts = decompose(old, draft.mapping[old])
+    known = option_table(part_of(new) or object)
+    draft.rename(old, new)
+    draft.mapping[new] = compose(new, {name: text for name, text in parts.items() if name in known})
+    tune(draft, new)
+    return new
+
+
+class Disks(Panel):
+    """One drive of the list at a time."""
+
+    slug = "disks"
+
+    def slots(self) -> list[str]:
+        return disk_slots(self.draft)
+
+    def _known(self, slot: str) -> set[str]:
+        return set(option_table(part_of(slot) or object))
+
+    def option(self, name: str, slot: str) -> Option:
+        if name in EXTRAS:
+            return EXTRAS[name]
+        home = slot if name in self._known(slot) else MODEL_SLOT
+        option = option_at(f"{home}.{name}")
+        return replace(option, kind="bool", choices=(), default=False) if name == "discard" else option
+
+    def values(self, slot: str) -> Texts:
+        parts = decompose(slot, self.mapping[slot])
+        bus, index = split_slot(slot)
+        store, _, size = parts.get("file", "").partition(":")
+        found: Texts = {}
+        for name in self.names:
+            if name in _OWN:
+                continue
+            option, text = self.option(name, slot), parts.get(name, "")
+            found[name] = (text or ("1" if option.default else "0")) if option.kind == "bool" else text
+        controller = dict(option_at("scsihw").choices).get(self.mapping.get("scsihw", ""), "LSI 53C895A")
+        return found | {
+            "bus": bus, "index": index, "storage": store, "size": size,
+            "controller": controller,
+            "format": parts.get("format", "qcow2"),
+            "discard": "1" if parts.get("discard") == "on" else "0",
+            "skip_replication": "1" if parts.get("replicate") == "0" else "0",
+        }  # fmt: skip
+
+    def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
+        if name == "bus":
+            return list(BUSES.items())
+        if name == "storage":
+            return self.draft.offers.storage_choices
+        if name == "format":
+            return [pair for pair in self.option(name, slot).choices if pair[0] in FORMATS]
+        return None
+
+    def shape(self, fields: Fields, values: Texts, slot: str) -> None:
+        bus = values.get("bus", "")
+        fields["controller"].widget.attrs["readonly"] = True
+        if bus != "scsi":
+            hide(fields, "controller")
+        if bus in ("ide", "sata"):
+            disable(fields, "IDE and SATA have no IO threads.", "iothread")
+            disable(fields, "Only SCSI and VirtIO disks can be read-only.", "ro")
+        elif bus == "scsi" and not threads_of(self.draft, slot):
+            fields["iothread"].note = "Works with the controller 'VirtIO SCSI single' only."
+        if bus == "virtio":
+            disable(fields, "A VirtIO disk has no such mark.", "ssd")
+        place = self.draft.offers.place(values.get("storage", ""))
+        if place and place.total:
+            fields["storage"].note = f"{gib(place.available)} free"
+        fields["index"].note = f"0 to {BUS_SIZE.get(bus, 31) - 1}"
+
+    def check(self, values: Texts, slot: str) -> dict[str, str]:
+        found = self._slot_errors(values, slot)
+        place = self.draft.offers.place(values.get("storage", ""))
+        try:
+            size = float(values.get("size", ""))
+        except ValueError:
+            return found
+        if place and place.total and size * GIB > place.available:
+            found["size"] = (
+                f"{values['size']} GiB is more than the {gib(place.available)} free on '{place.name}'. "
+                "Choose a smaller size or another storage."
+            )
+        return found
+
+    def _slot_errors(self, values: Texts, slot: str) -> dict[str, str]:
+        bus, index = values.get("bus", ""), values.get("index", "")
+        if bus not in BUS_SIZE or not index.isdigit():
+            return {}
+        if int(index) >= BUS_SIZE[bus]:
+            last = BUS_SIZE[bus] - 1
+            return {"index": f"{BUSES[bus]} has the places 0 to {last}; {index} is not one of them."}
+        wanted = f"{bus}{int(index)}"
+        if wanted != slot and wanted in _taken(self.draft):
+            free = free_index(self.draft, bus)
+            hint = f" {bus}{free} is free." if free is not None else ""
+            return {"index": f"This device is already in use: {wanted}.{hint}"}
+        return {}
+
+    def take(self, good: Texts, values: Texts, slot: str) -> str:
+        slot = self._place(good, values, slot)
+        parts: Texts = {}
+        if {"storage", "size"} & set(good):
+            now = decompose(slot, self.mapping[slot])["file"].split(":")
+            store = good.get("storage") or now[0] or values["storage"]
+            parts["file"] = f"{store}:{good.get('size') or now[1]}"
+        if "discard" in good:
+            parts["discard"] = "on" if good["discard"] == "1" else ""
+        if "skip_replication" in good:
+            parts["replicate"] = "0" if good["skip_replication"] == "1" else ""
+        for name in set(good) - (_OWN - {"format"}):
+            option = self.option(name, slot)
+            if name in self._known(slot):
+                same = option.kind == "bool" and good[name] == ("1" if option.default else "0")
+                parts[name] = "" if same else good[name]
+        self._compose(slot, parts, good)
+        tune(self.draft, slot)
+        return slot
+
+    def _compose(self, slot: str, parts: Texts, good: Texts) -> None:
+        try:
+            self.mapping[slot] = compose(slot, parts, self.mapping[slot])
+        except ConfigError as error:
+            for single in getattr(error, "errors", (error,)):
+                name = single.part if single.part in self.names else "bus"
+                self.draft.blame(slot, name, sentence(single), good.get(name))
+            rest = {name: text for name, text in parts.items() if name != error.part}
+            if error.part in parts and rest != parts:
+                self._compose(slot, rest, good)
+
+    def _place(self, good: Texts, values: Texts, slot: str) -> str:
+        """Follow a change of bus or number. A new bus takes its next free number unless one was given."""
+        if not {"bus", "index"} & set(good):
+            return slot
+        bus, index = values["bus"], values["index"]
+        if "bus" in good and "index" not in good:
+            free = free_index(self.draft, bus)
+            index = "" if free is None else str(free)
+        if not index or self._slot_errors({"bus": bus, "index": index}, slot):
+            notes = {"bus": bus, "index": index or values["index"]}
+            self.draft.keep(slot, {**self.draft.typed.get(slot, {}), **notes})
+            if not index:
+                self.draft.blame(slot, "bus", f"Every {BUSES[bus]} place is taken; choose another bus.")
+            return slot
+        return move(self.draft, slot, f"{bus}{int(index)}")

@@ -1,0 +1,156 @@
+"""A draft being edited: a VM row, its configuration, and what its maker typed, touched and saw.
+
+The configuration always lives in the rows (``save_config``); ``vm.draft`` holds only what no configuration
+can: texts that are no legal value yet, and which values a person set on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vms.errors import ConfigError
+from vms.forms.fields import sentence
+from vms.forms.hardware import decompose
+from vms.hardware import part_of
+from vms.models import VM
+from vms.models.configuration import config_of, save_config
+from vms.wizard.offers import Offers
+from vms.wizard.tabs import SLUGS, tab_of
+
+Texts = dict[str, str]
+
+
+class Draft:
+    """One draft in one request. Change it through the panels, then :meth:`store`."""
+
+    def __init__(self, vm: VM, user: Any) -> None:
+        self.vm = vm
+        self.user = user
+        self.mapping: Texts = config_of(vm)
+        self.saved: Texts = dict(self.mapping)
+        memory: dict[str, Any] = dict(vm.draft)
+        self.touched: set[str] = set(memory.get("touched", ()))
+        self.visited: set[str] = set(memory.get("visited", ()))
+        self.pressed: set[str] = set(memory.get("pressed", ()))
+        self.typed: dict[str, Texts] = dict(memory.get("typed", {}))
+        self.errors: dict[str, Texts] = dict(memory.get("errors", {}))
+        self.before: dict[str, str | None] = dict(memory.get("before", {}))
+        self.followed: str = memory.get("followed", "")
+        self.stash: Texts = dict(memory.get("stash", {}))
+        self.was: list[int] = list(memory.get("was", ()))
+        self.rest = {k: v for k, v in memory.items() if k not in _OWN}
+        self.offers = Offers(vm.node, user)
+
+    @property
+    def facts(self) -> Any:
+        return self.offers.facts
+
+    def touch(self, names: set[str]) -> None:
+        """Remember that a person set these on purpose: no default replaces them any more."""
+        self.touched |= names
+
+    def keep(self, scope: str, typed: Mapping[str, str]) -> None:
+        """Remember texts of a tab (or one of its slots) that are no legal value yet."""
+        if typed:
+            self.typed[scope] = dict(typed)
+        else:
+            self.typed.pop(scope, None)
+
+    def blame(self, scope: str, name: str, text: str, typed: str | None = None) -> None:
+        """Note an error found while storing; it stays until that field is sent again."""
+        self.errors.setdefault(scope, {})[name] = text
+        if typed is not None:
+            self.typed.setdefault(scope, {})[name] = typed
+
+    def forgive(self, scope: str) -> None:
+        """Drop what was noted against a tab or slot: its fields were sent anew."""
+        self.errors.pop(scope, None)
+
+    def rename(self, old: str, new: str) -> None:
+        """Move everything known about slot ``old`` to slot ``new``."""
+        self.mapping[new] = self.mapping.pop(old)
+        for notes in (self.typed, self.errors):
+            if old in notes:
+                notes[new] = notes.pop(old)
+        moved = {name for name in self.touched if name.startswith(f"{old}.")}
+        self.touched = (self.touched - moved) | {f"{new}.{name.partition('.')[2]}" for name in moved}
+
+    def drop(self, slot: str) -> None:
+        """Remove a drive or network card and all notes about it."""
+        self.mapping.pop(slot, None)
+        self.typed.pop(slot, None)
+        self.errors.pop(slot, None)
+        self.touched = {name for name in self.touched if not name.startswith(f"{slot}.")}
+
+    def store(self) -> None:
+        """Save the configuration and the notes. A key that cannot stand keeps its former value, the new
+        text stays in its field and the reason under it; everything else is saved."""
+        wanted = dict(self.mapping)
+        for _ in range(len(wanted) + 1):
+            try:
+                if wanted != self.saved or not self.vm.digest:
+                    save_config(self.vm, wanted)
+                break
+            except ConfigError as error:
+                if not self._give_way(wanted, error):
+                    break
+        else:
+            wanted = dict(self.saved)
+        self.mapping = config_of(self.vm)
+        self.saved = dict(self.mapping)
+        self.remember()
+
+    def _give_way(self, wanted: Texts, error: ConfigError) -> bool:
+        changed = False
+        for single in getattr(error, "errors", (error,)):
+            scope, name, text = locate(single)
+            self.blame(scope, name, text, _tried(wanted.get(single.key, ""), single))
+            old = self.saved.get(single.key)
+            if wanted.get(single.key) != old:
+                changed = True
+                wanted.pop(single.key, None)
+                if old is not None:
+                    wanted[single.key] = old
+        return changed
+
+    def remember(self) -> None:
+        """Write the notes into the row."""
+        self.vm.draft = self.rest | {
+            "touched": sorted(self.touched), "visited": [s for s in SLUGS if s in self.visited],
+            "pressed": sorted(self.pressed), "typed": self.typed, "errors": self.errors,
+            "before": self.before, "followed": self.followed, "stash": self.stash, "was": self.was,
+        }  # fmt: skip
+        self.vm.save(update_fields=["draft", "modified"])
+
+
+_OWN = frozenset({"touched", "visited", "pressed", "typed", "errors", "before", "followed", "stash", "was"})
+
+
+def locate(error: ConfigError) -> tuple[str, str, str]:
+    """Scope, field name and sentence of a configuration error. The scope of a listed drive is its slot."""
+    slug = tab_of(error.key) or "general"
+    text = sentence(error)
+    if slug in ("disks", "network"):
+        part = {"file": "storage", "format": "format", "": "bus" if slug == "disks" else "macaddr"}.get(
+            error.part, error.part
+        )
+        return error.key, part, text
+    files = {"efidisk0": "efi_storage", "tpmstate0": "tpm_storage", "ide2": "iso", "ide0": "drivers_iso"}
+    if error.key in files and error.part in ("", "file"):
+        return slug, files[error.key], text
+    whole = {"cpu": "cpu.cputype", "vga": "vga.type", "machine": "machine.type", "agent": "agent.enabled"}
+    whole |= {"memory": "memory.current", "startup": "startup.order"}
+    if not error.part:
+        return slug, whole.get(error.key, error.key), text
+    return slug, f"{error.key}.{error.part}", text
+
+
+def _tried(text: str, error: ConfigError) -> str | None:
+    """What was typed for the part at fault, to show it again."""
+    if part_of(error.key) is None:
+        return text
+    try:
+        return decompose(error.key, text).get(error.part)
+    except ConfigError:
+        return None

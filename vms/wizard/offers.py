@@ -1,0 +1,137 @@
+"""What this node and this user's rights really offer: storages, images, bridges, pools, CPU models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from vms import access
+from vms.hardware.context import NodeFacts
+from vms.models import Node, Pool, Storage, StorageStatus, Volume
+
+GIB = 1 << 30
+USER_MODE = ""
+"""A network card without a bridge uses QEMU's own user-mode network."""
+
+
+def gib(size: int) -> str:
+    """Bytes in words: ``38 GiB``, ``1.5 GiB``, ``658 MiB``."""
+    if size < GIB:
+        return f"{size / (1 << 20):.0f} MiB"
+    return f"{size / GIB:.1f}".removesuffix(".0") + " GiB"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A storage as this draft may use it. Sizes in bytes, 0 while nobody has measured them."""
+
+    name: str
+    content: tuple[str, ...]
+    available: int
+    total: int
+    error: str
+    may_allocate: bool
+
+    @property
+    def label(self) -> str:
+        """What stands in the list: name, and how much room there is."""
+        if self.error:
+            return f"{self.name} (not usable: {self.error[:60]})"
+        if not self.total:
+            return self.name
+        return f"{self.name} ({gib(self.available)} free of {gib(self.total)})"
+
+
+class Offers:
+    """Everything there is to choose from, each list read once."""
+
+    def __init__(self, node: Node, user: Any) -> None:
+        self.node = node
+        self.user = user
+        self.facts = NodeFacts.from_json(node.facts)
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """The enabled storages the user may see, by name."""
+        measured = {row.storage_id: row for row in StorageStatus.objects.filter(node=self.node)}
+        return [self._place(row, measured.get(row.pk)) for row in self.rows]
+
+    @cached_property
+    def rows(self) -> list[Storage]:
+        return access.visible_storages(self.user)
+
+    def _place(self, row: Storage, status: StorageStatus | None) -> Place:
+        return Place(
+            row.name, tuple(row.content), status.available if status else 0, status.total if status else 0,
+            status.error if status else "",
+            access.may(self.user, "Datastore.AllocateSpace", f"/storage/{row.name}"),
+        )  # fmt: skip
+
+    def place(self, name: str) -> Place | None:
+        return next((place for place in self.places if place.name == name), None)
+
+    @property
+    def disk_places(self) -> list[Place]:
+        """Where the user may make disks."""
+        return [place for place in self.places if "images" in place.content and place.may_allocate]
+
+    @property
+    def iso_places(self) -> list[Place]:
+        return [place for place in self.places if "iso" in place.content]
+
+    @cached_property
+    def isos(self) -> list[Volume]:
+        """The ISO images on this node's storages, those that vanished included."""
+        names = [place.name for place in self.iso_places]
+        rows = Volume.objects.select_related("storage").filter(
+            content=Volume.Content.ISO, storage__name__in=names
+        )
+        return [row for row in rows if row.node_id in (None, self.node.pk)]
+
+    def iso(self, volid: str) -> Volume | None:
+        return next((row for row in self.isos if row.volid == volid), None)
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        return list(Node.objects.all())
+
+    @cached_property
+    def pools(self) -> list[Pool]:
+        """The pools the user may put a machine into."""
+        rows = Pool.objects.all()
+        return [row for row in rows if access.may(self.user, "VM.Allocate", f"/pool/{row.name}")]
+
+    @property
+    def storage_choices(self) -> list[tuple[str, str]]:
+        return [(place.name, place.label) for place in self.disk_places]
+
+    def iso_choices(self, storage: str, chosen: str) -> list[tuple[str, str]]:
+        """The images on ``storage``; a chosen one that vanished stays in the list, and says so."""
+        here = [row for row in self.isos if row.storage.name == storage]
+        found = [(row.volid, f"{row.label} ({gib(row.size)})") for row in here if row.present]
+        if chosen and chosen not in dict(found) and chosen.startswith(f"{storage}:"):
+            found.append((chosen, f"{chosen.rpartition('/')[2]} (no longer there)"))
+        return [("", "Choose an image" if found else "No image here yet"), *found]
+
+    @cached_property
+    def bridges(self) -> list[str]:
+        """The bridges the user may plug into (``SDN.Use``), by name."""
+        names = sorted(str(bridge["name"]) for bridge in self.facts.bridges)
+        return [name for name in names if access.may(self.user, "SDN.Use", f"/sdn/zones/localnetwork/{name}")]
+
+    @property
+    def bridge_choices(self) -> list[tuple[str, str]]:
+        """The node's bridges, then user-mode networking, which every box has."""
+        found = []
+        for name in self.bridges:
+            bridge = self.facts.bridge(name) or {}
+            down = "" if bridge.get("active", True) else " (down)"
+            found.append((name, f"{name}{down}"))
+        return [*found, (USER_MODE, "No bridge: user-mode networking (NAT)")]
+
+    @property
+    def cpu_models(self) -> list[tuple[str, str]]:
+        """The CPU types this node can run; while unknown, the ones every node knows."""
+        known = self.facts.cpu_models or ("x86-64-v2-AES", "x86-64-v2", "x86-64-v3", "host", "max", "kvm64")
+        return [(name, name) for name in sorted(known, key=str.lower)]

@@ -1,0 +1,120 @@
+"""What a tab's template gets to see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.forms import BoundField
+from django.http import HttpRequest, HttpResponse
+
+from vms.forms.hardware import OptionForm, decompose
+from vms.wizard import disks, follow, life, network, preview, review
+from vms.wizard.drafts import Draft
+from vms.wizard.panels import Panels, neighbour
+from vms.wizard.tabs import BY_SLUG, Section
+
+COOKIE = "pvelite-advanced"
+YEAR = 365 * 86400
+
+
+@dataclass(frozen=True)
+class Block:
+    """A section of the form that has something to show."""
+
+    legend: str
+    advanced: bool
+    fields: tuple[BoundField, ...]
+    flags: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A drive or card in the list on the left."""
+
+    slot: str
+    text: str
+    current: bool
+    wrong: bool
+
+
+def page(request: HttpRequest, panels: Panels, slot: str) -> dict[str, Any]:
+    """The context of ``wizard/tab.html`` and of its inner part."""
+    draft, slug = panels.draft, panels.current
+    panel, tab = panels.panels[slug], BY_SLUG[slug]
+    slots = panel.slots()
+    slot = slot if slot in slots else (slots[0] if slots else "")
+    lenient = panel.scope(slot) not in draft.pressed
+    form = panel.form(slot, lenient=lenient) if slots else None
+    advice = preview.advice(draft)
+    context = {
+        "draft": draft, "vm": draft.vm, "tab": tab, "slot": slot, "form": form, "steps": panels.steps(),
+        "blocks": _blocks(form, tab.sections, panel.names) if form else (),
+        "advanced": _advanced(request, form), "has_advanced": any(part.advanced for part in tab.sections),
+        "first": neighbour(slug, -1) == slug, "last": slug == "confirm",
+        "chip": follow.chip(draft), "advice": advice, "command": preview.command(draft),
+        "entries": _entries(panels, slot) if tab.lists else (), "failure": life.failures(draft).get("", ""),
+    }  # fmt: skip
+    if slug == "network":
+        context["no_net"] = not slots
+    if slug == "os":
+        context["iso_places"] = draft.offers.iso_places
+    if slug == "confirm":
+        context |= _confirm(draft, advice)
+    if tab.lists:
+        context["full"] = not disks.next_slot(draft) if slug == "disks" else len(slots) >= network.NIC_COUNT
+        context["no_place"] = slug == "disks" and not draft.offers.disk_places
+    return context
+
+
+def _confirm(draft: Draft, advice: list[preview.Advice]) -> dict[str, Any]:
+    return {
+        "groups": review.groups(draft), "costs": review.costs(draft), "start_reason": review.may_start(draft),
+        "blocked": any(item.severity == "block" for item in advice),
+    }  # fmt: skip
+
+
+def _blocks(form: OptionForm, sections: tuple[Section, ...], names: tuple[str, ...]) -> list[Block]:
+    found = []
+    for section in sections:
+        flags = section.names == ("flags",)
+        wanted = tuple(name for name in names if name.startswith("flag.")) if flags else section.names
+        fields = tuple(form.group(wanted))
+        if fields:
+            found.append(Block(section.legend, section.advanced, fields, flags))
+    return found
+
+
+def _advanced(request: HttpRequest, form: OptionForm | None) -> bool:
+    """Whether the advanced part is open: as it was left, and always when something in it is wrong."""
+    if form is not None and any(name in form.fields and _is_advanced(form, name) for name in form.errors):
+        return True
+    if request.method == "POST" and request.POST.get("go", "").startswith("advanced:"):
+        return request.POST["go"] == "advanced:1"
+    return request.COOKIES.get(COOKIE) == "1"
+
+
+def _is_advanced(form: OptionForm, name: str) -> bool:
+    return bool(getattr(form.fields[name], "advanced", False))
+
+
+def advanced_cookie(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Remember the Advanced toggle in this browser."""
+    go, _, state = request.POST.get("go", "").partition(":")
+    if go == "advanced":
+        response.set_cookie(COOKIE, "1" if state == "1" else "0", max_age=YEAR, samesite="Lax", httponly=True)
+    return response
+
+
+def _entries(panels: Panels, current: str) -> list[Entry]:
+    panel = panels.panels[panels.current]
+    found = []
+    for slot in panel.slots():
+        parts = decompose(slot, panel.mapping[slot])
+        if panels.current == "disks":
+            text = f"{parts.get('file', '').partition(':')[2]} GiB"
+        else:
+            text = parts.get("bridge") or "NAT"
+        wrong = bool(panel.form(slot, lenient=panel.scope(slot) not in panels.draft.pressed).errors)
+        found.append(Entry(slot, text, slot == current, wrong))
+    return found

@@ -1,0 +1,165 @@
+"""How one tab reads a draft, shows it as a form and takes a form back. The tabs' own rules are subclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.http import QueryDict
+
+from vms.errors import ConfigError
+from vms.forms.fields import TYPED_LIMIT, Choices, OptionField, OptionFlag, form_field, sentence
+from vms.forms.hardware import OptionForm, option_at, read, write
+from vms.schema.option import Option
+from vms.wizard.drafts import Draft, Texts
+from vms.wizard.extras import EXTRAS
+from vms.wizard.tabs import BY_SLUG, REQUIRED, Tab
+
+Fields = dict[str, OptionField | OptionFlag]
+
+
+class Panel:
+    """A tab of one draft. ``slot`` is the drive or card being edited; "" on tabs that hold no list."""
+
+    slug: ClassVar[str]
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+
+    @property
+    def tab(self) -> Tab:
+        return BY_SLUG[self.slug]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.tab.names
+
+    @property
+    def mapping(self) -> Texts:
+        return self.draft.mapping
+
+    def slots(self) -> list[str]:
+        """What the tab's list holds, in its order; one nameless slot on ordinary tabs."""
+        return [""]
+
+    def scope(self, slot: str) -> str:
+        return slot or self.slug
+
+    def full(self, name: str, slot: str) -> str:
+        """The name of field ``name`` in the whole configuration."""
+        return f"{slot}.{name}" if slot else name
+
+    def option(self, name: str, slot: str) -> Option:
+        """The declaration behind field ``name``."""
+        return EXTRAS[name] if name in EXTRAS else option_at(self.full(name, slot))
+
+    def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
+        """What can be chosen for ``name`` here and now; None leaves it to the option."""
+        return None
+
+    def values(self, slot: str) -> Texts:
+        """The saved texts of every field."""
+        return {name: read(self.mapping, self.full(name, slot)) for name in self.names if name not in EXTRAS}
+
+    def shape(self, fields: Fields, values: Texts, slot: str) -> None:
+        """Hide, disable and annotate fields by what the others hold."""
+
+    def check(self, values: Texts, slot: str) -> dict[str, str]:
+        """What cannot stand although each value by itself could: field → sentence."""
+        return {}
+
+    def take(self, good: Texts, values: Texts, slot: str) -> str:
+        """Put the changed legal texts ``good`` into the draft; ``values`` are all present ones. Returns the
+        slot, whose name may have changed."""
+        self.put(good, slot)
+        return slot
+
+    # What every tab does alike.
+
+    def fields(self, values: Texts, slot: str) -> Fields:
+        """Fresh fields, shaped by ``values``."""
+        made: Fields = {}
+        for name in self.names:
+            inside = "." in self.full(name, slot) and name not in EXTRAS
+            made[name] = form_field(
+                self.option(name, slot), required=name in REQUIRED, inside=inside,
+                choices=self.choices(name, values, slot),
+            )  # fmt: skip
+        self.shape(made, values, slot)
+        return made
+
+    def form(self, slot: str = "", *, lenient: bool = False) -> OptionForm:
+        """The form as it stands: saved values, what was typed over them, every error on its field.
+
+        ``lenient``: do not complain about fields that nobody has filled in yet.
+        """
+        scope = self.scope(slot)
+        values = {**self.values(slot), **self.draft.typed.get(scope, {})}
+        form = OptionForm(self.fields(values, slot), values)
+        form.blame(self.check(values, slot) | self.draft.errors.get(scope, {}))
+        if lenient:
+            for name in [name for name in form.errors if _only_missing(form, name)]:
+                del form.errors[name]
+        return form
+
+    def valid(self) -> bool:
+        """Whether nothing on this tab stands in the way of the next."""
+        return all(not self.form(slot).errors for slot in self.slots())
+
+    def submit(self, data: QueryDict, slot: str = "") -> str:
+        """Take a sent form: save what is legal, keep what is not. Returns the slot's name afterwards."""
+        scope = self.scope(slot)
+        saved, typed = self.values(slot), self.draft.typed.get(scope, {})
+        known = {**saved, **typed}
+        posted = self._posted(data, slot)
+        touched = {name for name, text in posted.items() if text != known.get(name, "")}
+        values = {**known, **posted}
+        form = OptionForm(self.fields(values, slot), values)
+        texts = form.texts()
+        self.draft.keep(scope, {n: values[n] for n in form.errors if values.get(n) and n in known | posted})
+        self.draft.forgive(scope)
+        self.draft.touch({self.full(name, slot) for name in touched})
+        again = touched | (set(posted) & set(typed))
+        good = {name: texts[name] for name in again if name in texts and texts[name] != saved.get(name)}
+        return self.take(good, {**values, **texts}, slot)
+
+    def _posted(self, data: QueryDict, slot: str) -> Texts:
+        """The fields that were on the sent page. A box that was shown and is missing was unticked."""
+        shown = set(data.getlist("shown"))
+        posted = {}
+        for name in self.names:
+            if self.option(name, slot).kind == "bool":
+                if name in data or name in shown:
+                    posted[name] = "1" if name in data else "0"
+            elif name in data:
+                posted[name] = data[name].replace("\0", "\N{REPLACEMENT CHARACTER}")[:TYPED_LIMIT].strip(" ")
+        return posted
+
+    def put(self, good: Mapping[str, str], slot: str) -> None:
+        """Write schema options; what the schema refuses is noted on its field."""
+        for name, text in good.items():
+            if name in EXTRAS:
+                continue
+            try:
+                write(self.mapping, self.full(name, slot), text)
+            except ConfigError as error:
+                self.draft.blame(self.scope(slot), name, sentence(error), text)
+
+
+def _only_missing(form: Any, name: str) -> bool:
+    return all(error.code == "required" for error in form.errors[name].as_data())
+
+
+def hide(fields: Fields, *names: str) -> None:
+    """Leave ``names`` out of the page."""
+    for name in names:
+        if name in fields:
+            fields[name].absent = True
+
+
+def disable(fields: Fields, why: str, *names: str) -> None:
+    """Grey ``names`` out and say why. A disabled field is never at fault."""
+    for name in names:
+        if name in fields:
+            fields[name].why_not = why
+            fields[name].required = False

@@ -1,0 +1,125 @@
+"""What the rules say about a draft, and the exact command QEMU would get."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vms.config.rules import Finding, findings
+from vms.config.vmconfig import VMConfig
+from vms.errors import VMError
+from vms.hardware import is_drive
+from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
+from vms.models.configuration import NEW_DISK
+from vms.qemu import cmdline
+from vms.wizard.drafts import Draft
+from vms.wizard.tabs import TABS, tab_of
+
+RUN_DIR, LOG_DIR = "/run/pvelite", "/var/log/pvelite"
+"""Stand-ins: the node knows the real folders when it starts the machine."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Part of the command, under the tab whose choices caused it."""
+
+    slug: str
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A finding as the page shows it. ``slug`` and ``label`` name the tab where it can be changed."""
+
+    rule: str
+    severity: str
+    text: str
+    fixable: bool
+    slug: str
+    label: str
+
+
+def rule_findings(draft: Draft) -> list[Finding]:
+    """What the rules find; nothing while the configuration itself cannot be read."""
+    try:
+        return list(findings(VMConfig.parse(draft.mapping), draft.facts))
+    except VMError:
+        return []
+
+
+def advice(draft: Draft) -> list[Advice]:
+    """Every finding, blocking ones first."""
+    order = {"block": 0, "warn": 1, "info": 2}
+    labels = {tab.slug: tab.label for tab in TABS}
+    found = []
+    for finding in sorted(rule_findings(draft), key=lambda finding: order[finding.severity]):
+        slug = next((tab_of(key) for key in finding.keys if tab_of(key)), "")
+        found.append(
+            Advice(
+                finding.rule, finding.severity, finding.text, bool(finding.fix), slug, labels.get(slug, "")
+            )
+        )
+    return found
+
+
+def fix(draft: Draft, rule: str) -> bool:
+    """Make the change a finding offers. False when it no longer applies."""
+    for finding in rule_findings(draft):
+        if finding.rule == rule and finding.fix:
+            for key, text in finding.fix.items():
+                if text is None:
+                    draft.mapping.pop(key, None)
+                else:
+                    draft.mapping[key] = text
+            draft.touch(set(finding.fix))
+            return True
+    return False
+
+
+def planned(mapping: Mapping[str, str], vmid: int) -> dict[str, str]:
+    """The configuration with the volumes that will be made, named as they will be."""
+    result = dict(mapping)
+    number = 0
+    for key in sorted(mapping):
+        file, comma, rest = mapping[key].partition(",")
+        new = NEW_DISK.fullmatch(file)
+        if new is None or not (is_drive(key) or key in ("efidisk0", "tpmstate0")):
+            continue
+        found = re.search(r"(?:^|,)format=(\w+)", rest)
+        kind = "raw" if key == "tpmstate0" else found[1] if found else "qcow2"
+        result[key] = f"{new[1]}:{vmid}/vm-{vmid}-disk-{number}.{kind}{comma}{rest}"
+        number += 1
+    return result
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command as one line to copy, and grouped by tab. ``why_not`` says why there is none yet."""
+
+    line: str = ""
+    groups: tuple[Words, ...] = ()
+    why_not: str = ""
+
+
+def command(draft: Draft) -> Command:
+    """What QEMU would get for this draft."""
+    vmid = draft.vm.vmid
+    facts: NodeFacts = draft.facts
+    storages = {**facts.storages, **{row.name: row.facts() for row in draft.offers.rows}}
+    known = NodeFacts.from_json({**facts.to_json(), "storages": storages})
+    context = LaunchContext(vmid=vmid, facts=known, paths=RuntimePaths.of(RUN_DIR, LOG_DIR, vmid))
+    try:
+        parts = cmdline.parts(VMConfig.parse(planned(draft.mapping, vmid)), context)
+    except VMError as error:
+        return Command(why_not=str(error))
+    lines: dict[str, list[str]] = {}
+    for part in parts:
+        lines.setdefault(tab_of(part.key), []).append(shlex.join(part.argv()))
+    labels = {tab.slug: tab.label for tab in TABS} | {"": "Always there"}
+    order = [slug for slug in labels if slug in lines]
+    groups = tuple(Words(slug, labels[slug], "\n".join(lines[slug])) for slug in order)
+    words = [known.qemu_binary, *(word for part in parts for word in part.argv())]
+    return Command(shlex.join(words), groups)

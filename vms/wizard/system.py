@@ -1,0 +1,256 @@
+"""The tabs System, CPU and Memory."""
+
+from __future__ import annotations
+
+from vms.forms.fields import Choices
+from vms.forms.hardware import compose, decompose, option_at, read
+from vms.hardware.context import NodeFacts
+from vms.hardware.cpumodel import ABSTRACT, emulated_model
+from vms.schema.option import Option
+from vms.wizard.drafts import Draft, Texts
+from vms.wizard.extras import EXTRAS, FLAGS
+from vms.wizard.panel import Fields, Panel, disable, hide
+
+WIZARD_CPU = "x86-64-v2-AES"
+"""What a machine made here gets unless somebody chooses (an absent key would mean kvm64)."""
+CORES_MAX = 256
+FORMATS = ("raw", "qcow2")
+
+
+def sole_place(draft: Draft) -> str:
+    """The storage for small disks when there is only one to choose."""
+    places = draft.offers.disk_places
+    return places[0].name if len(places) == 1 else ""
+
+
+def small_disk(draft: Draft, key: str, storage: str, parts: Texts) -> None:
+    """Put the EFI or TPM disk ``key`` on ``storage``; its size is the backend's. None without a storage."""
+    if not storage:
+        draft.mapping.pop(key, None)
+        return
+    draft.mapping[key] = compose(key, {"file": f"{storage}:1", **parts}, draft.mapping.get(key, ""))
+
+
+class System(Panel):
+    """Board, firmware, controller, agent, TPM."""
+
+    slug = "system"
+
+    def values(self, slot: str) -> Texts:
+        mapping, stash = self.mapping, self.draft.stash
+        efi, tpm = decompose("efidisk0", mapping.get("efidisk0", "")), mapping.get("tpmstate0", "")
+        found = super().values(slot) | {
+            "efi": "1" if efi or stash.get("efi", "1") == "1" else "0",
+            "efi_storage": efi.get("file", "").partition(":")[0] or stash.get("efi_storage", ""),
+            "efi_format": efi.get("format", "") or stash.get("efi_format", "qcow2"),
+            "tpm": "1" if tpm or stash.get("tpm") == "1" else "0",
+            "tpm_storage": tpm.partition(":")[0] or stash.get("tpm_storage", ""),
+        }
+        if not efi:
+            found["efidisk0.pre-enrolled-keys"] = stash.get("keys", "1")
+        found["tpmstate0.version"] = found["tpmstate0.version"] or "v2.0"
+        return found
+
+    def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
+        if name == "machine.type":
+            offered = [("", "Default (i440fx)"), ("q35", "q35")]
+            chosen = values.get(name, "")
+            return offered if chosen in dict(offered) else [*offered, (chosen, chosen)]
+        if name == "vga.type":
+            cards = [pair for pair in self.option(name, slot).choices if pair[0] != "cirrus"]
+            return [("", "Default"), *cards]
+        if name in ("efi_storage", "tpm_storage"):
+            return [("", "Choose a storage"), *self.draft.offers.storage_choices]
+        if name in ("efi_format", "tpmstate0.version"):
+            return list(self.option(name, slot).choices)
+        return None
+
+    def shape(self, fields: Fields, values: Texts, slot: str) -> None:
+        if values.get("bios") != "ovmf":
+            hide(fields, "efi", "efi_storage", "efi_format", "efidisk0.pre-enrolled-keys")
+        elif values.get("efi") != "1":
+            why = "There is no EFI disk to put it on."
+            disable(fields, why, "efi_storage", "efi_format", "efidisk0.pre-enrolled-keys")
+        elif self.mapping.get("efidisk0") and values.get("efi_storage"):
+            fields["efi_storage"].note = f"528 KiB on '{values['efi_storage']}'."
+        if values.get("tpm") != "1":
+            hide(fields, "tpm_storage", "tpmstate0.version")
+        if values.get("vga.type", "").startswith("serial"):
+            fields["vga.type"].note = "A serial port is added; the web console becomes a terminal."
+
+    def take(self, good: Texts, values: Texts, slot: str) -> str:
+        own = {"efidisk0.pre-enrolled-keys": "keys", "efi_format": "efi_format", "efi": "efi"}
+        own |= {"efi_storage": "efi_storage", "tpm": "tpm", "tpm_storage": "tpm_storage"}
+        for name, note in own.items():
+            if name in good:
+                self.draft.stash[note] = good[name]
+        plain = {n: t for n, t in good.items() if n.partition(".")[0] not in ("efidisk0", "tpmstate0")}
+        self.put(plain, slot)
+        if "vga.type" in good:
+            self._serial(good["vga.type"])
+        if "tpmstate0.version" in good:
+            self.draft.stash["tpm_version"] = good["tpmstate0.version"]
+        settle(self.draft)
+        return slot
+
+    def _serial(self, card: str) -> None:
+        for index in range(4):
+            key = f"serial{index}"
+            if key == card:
+                self.mapping[key] = "socket"
+            elif self.mapping.get(key) == "socket":
+                del self.mapping[key]
+
+
+def settle(draft: Draft) -> None:
+    """Add or remove the EFI and TPM disks as the System tab's choices ask."""
+    values = System(draft).values("")
+    if values["bios"] == "ovmf" and values["efi"] == "1":
+        keys = "1" if values["efidisk0.pre-enrolled-keys"] == "1" else "0"
+        keys = draft.stash.get("keys", keys)
+        parts = {"efitype": "4m", "pre-enrolled-keys": keys, "format": values["efi_format"]}
+        small_disk(draft, "efidisk0", draft.stash.get("efi_storage") or values["efi_storage"]
+                   or sole_place(draft), parts)  # fmt: skip
+    else:
+        draft.mapping.pop("efidisk0", None)
+    if draft.stash.get("tpm", values["tpm"]) == "1":
+        version = draft.stash.get("tpm_version") or values["tpmstate0.version"]
+        store = draft.stash.get("tpm_storage") or values["tpm_storage"] or sole_place(draft)
+        small_disk(draft, "tpmstate0", store, {"version": version})
+    else:
+        draft.mapping.pop("tpmstate0", None)
+
+
+class Cpu(Panel):
+    """How many processors, and of which kind."""
+
+    slug = "cpu"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name in self.tab.names if name != "flags") + tuple(FLAGS)
+
+    def option(self, name: str, slot: str) -> Option:
+        return FLAGS.get(name) or super().option(name, slot)
+
+    def values(self, slot: str) -> Texts:
+        found = {n: read(self.mapping, n) for n in self.names if n not in EXTRAS and n not in FLAGS}
+        if found["cpu.cputype"] == WIZARD_CPU:
+            found["cpu.cputype"] = ""
+        for name in ("sockets", "cores"):
+            found[name] = found[name] or "1"
+        found["total"] = str(int(found["sockets"]) * int(found["cores"]))
+        set_flags = [word for word in read(self.mapping, "cpu.flags").split(";") if word]
+        return found | {f"flag.{word[1:]}": word[0] for word in set_flags}
+
+    def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
+        if name != "cpu.cputype":
+            return None
+        models = self.draft.offers.cpu_models
+        chosen = values.get(name, "")
+        extra = [] if not chosen or chosen in dict(models) else [(chosen, chosen)]
+        return [("", f"Default ({WIZARD_CPU})"), *models, *extra]
+
+    def shape(self, fields: Fields, values: Texts, slot: str) -> None:
+        fields["total"].widget.attrs["readonly"] = True
+        total, facts = values.get("total", "1"), self.draft.facts
+        fields["vcpus"].widget.attrs["placeholder"] = total
+        fields["total"].note = f"The node has {facts.threads} threads."
+        if not facts.kvm:
+            fields["cpu.cputype"].note = _emulation(facts, values.get("cpu.cputype") or WIZARD_CPU)
+        if not self.draft.user.is_superuser:
+            disable(fields, "Only an operator may pin a machine to CPUs.", "affinity")
+
+    def check(self, values: Texts, slot: str) -> dict[str, str]:
+        found = {}
+        if not (values["sockets"].isdigit() and values["cores"].isdigit()):
+            return {}
+        total = int(values["sockets"]) * int(values["cores"])
+        if int(values["cores"]) > CORES_MAX:
+            found["cores"] = f"{values['cores']} is more than {CORES_MAX}, the most a machine can have here."
+        if values.get("vcpus", "").isdigit() and int(values["vcpus"]) > total:
+            found["vcpus"] = f"{values['vcpus']} is more than sockets times cores, which is {total}."
+        return found
+
+    def take(self, good: Texts, values: Texts, slot: str) -> str:
+        good.pop("total", None)
+        if "cpu.cputype" in good:
+            good["cpu.cputype"] = good["cpu.cputype"] or WIZARD_CPU
+        flags = {name: good.pop(name) for name in list(good) if name in FLAGS}
+        if good.get("cpulimit") == "0":
+            good["cpulimit"] = ""
+        if good.get("cpuunits") == option_at("cpuunits").format(option_at("cpuunits").default):
+            good["cpuunits"] = ""
+        self.put(good, slot)
+        if "numa" in good:
+            self.mapping["numa"] = good["numa"]
+        if flags:
+            states = {name: values.get(name, "") for name in FLAGS} | flags
+            words = [f"{state}{name.partition('.')[2]}" for name, state in states.items() if state]
+            self.put({"cpu.flags": ";".join(words)}, slot)
+        return slot
+
+
+def _emulation(facts: NodeFacts, wanted: str) -> str:
+    """What a node without KVM does with the chosen CPU type."""
+    reason = facts.accel_reason.rstrip(".") or "KVM is not available"
+    model = emulated_model(wanted, tuple(facts.cpu_models))
+    used = f"as '{model}' instead"
+    if model == wanted:
+        used = "as 'qemu64' with that level's features" if wanted in ABSTRACT else "as it is"
+    return (
+        f"This node emulates the processor ({reason}), which is ten to thirty times slower. "
+        f"QEMU gets {wanted} {used}; the choice is kept for a node with KVM."
+    )
+
+
+class Memory(Panel):
+    """How much memory, and how much of it the node may take back."""
+
+    slug = "memory"
+
+    def values(self, slot: str) -> Texts:
+        found = super().values(slot)
+        found["memory.current"] = found["memory.current"] or "512"
+        off = self.mapping.get("balloon") == "0"
+        found["ballooning"] = "0" if off else "1"
+        if off or not found["balloon"]:
+            found["balloon"] = found["memory.current"]
+        return found
+
+    def shape(self, fields: Fields, values: Texts, slot: str) -> None:
+        off = values.get("ballooning") != "1"
+        if off:
+            disable(fields, "Needs the ballooning device.", "balloon", "shares")
+        elif values.get("balloon") == values.get("memory.current"):
+            disable(fields, "Only counts when the minimum is below the memory.", "shares")
+
+    def check(self, values: Texts, slot: str) -> dict[str, str]:
+        memory, least = values["memory.current"], values["balloon"]
+        if not (memory.isdigit() and least.isdigit()) or values["ballooning"] != "1":
+            return {}
+        if int(least) > int(memory):
+            return {"balloon": f"{least} MiB is more than the memory of {memory} MiB."}
+        if int(least) < 1:
+            return {
+                "balloon": "0 would remove the device; untick Ballooning Device instead, or write 1 or more."
+            }
+        return {}
+
+    def take(self, good: Texts, values: Texts, slot: str) -> str:
+        follows = "balloon" not in self.mapping
+        least = good.pop("balloon", None)
+        device = good.pop("ballooning", None)
+        self.put(good, slot)
+        memory = self.mapping.get("memory", "")
+        if device == "0":
+            self.mapping["balloon"] = "0"
+            self.mapping.pop("shares", None)
+        elif device == "1":
+            self.mapping.pop("balloon", None)
+        if least is not None and self.mapping.get("balloon") != "0":
+            self.mapping["balloon"] = least
+        if self.mapping.get("balloon") in (memory, "") or (follows and least is None and device != "0"):
+            self.mapping.pop("balloon", None)
+            self.mapping.pop("shares", None)
+        return slot

@@ -1,0 +1,148 @@
+"""What stands on which tab, in Proxmox's order.
+
+A name is an option of the schema (``cores``, ``cpu.cputype``) or a choice only the wizard makes
+(:mod:`vms.wizard.extras`). On the two tabs that hold lists, a name without a dot is a part of the drive or
+network card being edited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Section:
+    """Fields that stand together. ``advanced`` ones open with the Advanced toggle."""
+
+    names: tuple[str, ...]
+    legend: str = ""
+    advanced: bool = False
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One step. ``lists``: what it holds several of; ``keys``: the configuration keys that are its own."""
+
+    slug: str
+    label: str
+    sections: tuple[Section, ...] = ()
+    lists: str = ""
+    keys: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for section in self.sections for name in section.names)
+
+
+TABS: tuple[Tab, ...] = (
+    Tab(
+        "general",
+        "General",
+        (
+            Section(("node", "vmid", "name", "pool")),
+            Section(("onboot", "startup.order", "startup.up", "startup.down", "arch", "tags"), advanced=True),
+        ),
+        keys=("name", "onboot", "startup", "arch", "tags"),
+    ),
+    Tab(
+        "os",
+        "OS",
+        (
+            Section(("medium", "iso_storage", "iso"), "Installation medium"),
+            Section(("ostype_group", "ostype", "drivers", "drivers_iso"), "Guest OS"),
+        ),
+        keys=("ostype", "ide0", "ide2"),
+    ),
+    Tab(
+        "system",
+        "System",
+        (
+            Section(("vga.type", "machine.type")),
+            Section(("bios", "efi", "efi_storage", "efi_format", "efidisk0.pre-enrolled-keys"), "Firmware"),
+            Section(("scsihw", "agent.enabled"), "Controller and agent"),
+            Section(("tpm", "tpm_storage", "tpmstate0.version"), "TPM"),
+        ),
+        keys=("vga", "machine", "bios", "efidisk0", "scsihw", "agent", "tpmstate0"),
+    ),
+    Tab(
+        "disks",
+        "Disks",
+        (
+            Section(("bus", "index", "controller", "storage", "size", "format")),
+            Section(("cache", "discard", "iothread")),
+            Section(("ssd", "ro", "backup", "skip_replication", "aio"), advanced=True),
+            Section(
+                (
+                    *("mbps_rd", "mbps_rd_max", "mbps_wr", "mbps_wr_max"),
+                    *("iops_rd", "iops_rd_max", "iops_wr", "iops_wr_max"),
+                ),
+                "Bandwidth",
+                advanced=True,
+            ),
+        ),
+        lists="disk",
+    ),
+    Tab(
+        "cpu",
+        "CPU",
+        (
+            Section(("sockets", "cores", "cpu.cputype", "total")),
+            Section(("vcpus", "cpulimit", "affinity", "cpuunits", "numa"), advanced=True),
+            Section(("flags",), "Extra CPU flags", advanced=True),
+        ),
+        keys=("sockets", "cores", "cpu", "vcpus", "cpulimit", "affinity", "cpuunits", "numa"),
+    ),
+    Tab(
+        "memory",
+        "Memory",
+        (
+            Section(("memory.current",)),
+            Section(("balloon", "shares", "ballooning", "allow-ksm"), advanced=True),
+        ),
+        keys=("memory", "balloon", "shares", "allow-ksm"),
+    ),
+    Tab(
+        "network",
+        "Network",
+        (
+            Section(("bridge", "tag", "firewall", "model", "macaddr")),
+            Section(("link_down", "mtu", "rate", "queues"), advanced=True),
+        ),
+        lists="network device",
+    ),
+    Tab("confirm", "Confirm"),
+)
+
+SLUGS = tuple(tab.slug for tab in TABS)
+BY_SLUG = {tab.slug: tab for tab in TABS}
+REQUIRED = frozenset(
+    {
+        "vmid",
+        "node",
+        "ostype",
+        "sockets",
+        "cores",
+        "memory.current",
+        "size",
+        "storage",
+        "bus",
+        "index",
+        "model",
+    }
+    | {"medium", "iso", "efi_storage", "tpm_storage", "ostype_group", "drivers_iso"}
+)
+"""Names that may not be left empty while they are shown."""
+BUSES = {"ide": "IDE", "sata": "SATA", "virtio": "VirtIO Block", "scsi": "SCSI"}
+
+
+def tab_of(key: str) -> str:
+    """The slug of the tab that holds configuration key ``key``; "" when none does."""
+    kind = key.rstrip("0123456789")
+    for tab in TABS:
+        if key in tab.keys:
+            return tab.slug
+    if kind in BUSES:
+        return "disks"
+    return (
+        "network" if kind == "net" else {"vmid": "general", "node": "general", "pool": "general"}.get(key, "")
+    )
