@@ -73,7 +73,7 @@ def web() -> None:
         loop="uvloop",
         ws=ConsoleMux,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=1,
         proxy_headers=False,
         server_header=False,
         access_log=False,

@@ -25,7 +25,7 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 """Seconds before a role that ended is started again; the delay doubles while it keeps ending soon."""
 STEADY = 10.0
 """Seconds a role must live to count as healthy again."""
-STOP_LIMIT = 2.4
+STOP_LIMIT = 2.0
 """Seconds the roles get for an orderly end; then they are killed. Redis, the last, gets little more."""
 LOG_LIMIT = 10 << 20
 """Bytes of a role's log before it is kept as ``.1`` and begun anew."""

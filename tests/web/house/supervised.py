@@ -51,9 +51,12 @@ class House:
 
     def spawn(self, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
         words = [sys.executable, "manage.py", "pvelite", "--bind", f"127.0.0.1:{self.port}", *arguments]
+        inherited = {
+            key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"
+        }  # as ./up
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                words, cwd=ROOT, env={**os.environ, "PVELITE_HOME": str(self.home), **environ},
+                words, cwd=ROOT, env={**inherited, "PVELITE_HOME": str(self.home), **environ},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         return self.process

@@ -35,7 +35,7 @@ def test_a_machine_without_programs_hears_what_is_missing(tmp_path: Path) -> Non
 
 def test_an_old_qemu_is_refused(tmp_path: Path) -> None:
     old = tmp_path / "qemu-system-x86_64"
-    old.write_text("#!/bin/sh\necho QEMU emulator version 5.2.0 (Debian 1:5.2)\n")
+    old.write_text("#!/bin/sh\necho 'QEMU emulator version 5.2.0 (Debian 1:5.2)'\n")
     old.chmod(0o755)
     done = check(tmp_path, f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 1
