@@ -90,6 +90,8 @@ async def start(
     socket, pidfile = paths.tpm, paths.tpm_pidfile
     if "," in f"{state}{socket}":
         raise QemuError(f"swtpm cannot be given a path with a comma: {state}, {socket}")
+    if not await asyncio.to_thread(state.is_file):  # swtpm itself would find out only when QEMU asks
+        raise QemuError(f"the TPM did not start: its state {state} does not exist")
     for stale in (socket, pidfile):
         await asyncio.to_thread(remove_socket, stale)
     argv = ["swtpm", "socket", *_family(version), "--tpmstate", f"backend-uri=file://{state}"]
