@@ -24,7 +24,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: str, state: Callable[[], bool], limit: float = 15) -> float:
+def wait_for(what: str, state: Callable[[], bool], limit: float = 30) -> float:
     """Seconds until ``state`` holds."""
     begun = time.monotonic()
     pause = threading.Event()
