@@ -91,7 +91,7 @@ def worker() -> None:
     django.setup()
     from vms.worker.server import main
 
-    sys.exit(main())
+    main()
 
 
 def console() -> None:
