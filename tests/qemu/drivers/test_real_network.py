@@ -21,6 +21,8 @@ from vms.qemu import process
 
 SYS = Path("/sys/class/net")
 VMID = 987654
+OTHER = 987655
+"""The one whose taps are swept away; tests beside this one keep theirs."""
 MAY_MAKE_LINKS = os.geteuid() == 0
 
 
@@ -133,12 +135,12 @@ async def test_what_the_kernel_refuses_leaves_no_tap(bridge: str) -> None:
 async def test_leftovers_of_one_vm_are_removed(bridge: str) -> None:
     if await refused(bridge):
         return
-    for name in (f"tap{VMID}i5", f"tap{VMID}0i5"[:15]):
+    for name in (f"tap{OTHER}i5", f"tap{OTHER}0i5"[:15]):
         assert ip("tuntap", "add", "dev", name, "mode", "tap").returncode == 0
-    assert await remove_leftovers(VMID) == [f"tap{VMID}i5"]
-    assert (SYS / f"tap{VMID}0i5").exists()
-    assert await remove_leftovers(VMID * 10) == [f"tap{VMID}0i5"]
-    assert await remove_leftovers(VMID) == []
+    assert await remove_leftovers(OTHER) == [f"tap{OTHER}i5"]
+    assert (SYS / f"tap{OTHER}0i5").exists()
+    assert await remove_leftovers(OTHER * 10) == [f"tap{OTHER}0i5"]
+    assert await remove_leftovers(OTHER) == []
 
 
 async def test_user_mode_forwardings_live(paths: VMPaths) -> None:
