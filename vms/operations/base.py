@@ -47,6 +47,9 @@ class Guest(Protocol):
     monitor: Any
     status: str
 
+    def store(self) -> None:
+        """Write the launch record and the status into the VM's row (database work)."""
+
 
 class NodeServices(Protocol):
     """What the worker lends to operations. ``facts`` and ``paths`` are this node's."""
@@ -71,7 +74,7 @@ class NodeServices(Protocol):
         """Keep the launch record on disk, for the case that the worker dies before the row holds it."""
 
     async def attach(self, vm: VM, launched: Any, record: Mapping[str, Any]) -> Guest:
-        """Watch a process just launched: follow its events, store the launch record and its status."""
+        """Watch a process just launched. The guest's ``store``, to be called soon, writes its row."""
 
     async def observe(self, vmid: int) -> str:
         """Ask QEMU for the status now, store it, hint the pages; returns it (``stopped``: no process)."""
@@ -122,6 +125,9 @@ class Context(Protocol):
 
     def on_undo(self, text: str, work: Callable[[], Awaitable[None]]) -> None:
         """Register the inverse of a host step just made; run (last first) unless the operation succeeds."""
+
+    def at_end(self, work: Callable[[], None]) -> None:
+        """Do database work in the transaction that ends the task well. Dropped by a roll-back."""
 
     def keep(self) -> None:
         """Drop what was registered: from here on the work done stands, whatever fails next."""

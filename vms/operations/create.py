@@ -75,6 +75,9 @@ class Create(Operation):
         except VMError as error:
             await ctx.db(store_error, ctx.vm, error)
             raise
+        except Exception as error:
+            await ctx.db(store_error, ctx.vm, VMError(f"Internal error ({type(error).__name__})"))
+            raise
         ctx.keep()
         await ctx.progress(None, "")
         if ctx.params.start:

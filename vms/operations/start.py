@@ -82,7 +82,7 @@ async def bring_up(ctx: Context, vm: VM | None = None) -> None:
     facts: NodeFacts = replace(services.facts, storages=storages_of(vm))
     config = judge(mapping, facts)
     await activate(ctx, vm)
-    paths = await asyncio.to_thread(services.paths.prepare, vm.vmid)
+    paths = services.paths.prepare(vm.vmid)
     ctx.on_undo(f"run folder of VM {vm.vmid}", lambda: services.clean(vm.vmid))
     taps = await open_taps(ctx, vm)
     try:
@@ -99,7 +99,8 @@ async def bring_up(ctx: Context, vm: VM | None = None) -> None:
             one.close()  # QEMU holds its own by now; after a failure the device goes with ours
     ctx.on_undo(f"process of VM {vm.vmid}", lambda: _kill(ctx, vm.vmid, launched))
     record |= {"pid": launched.running.pid, "start_time": launched.running.start_time}
-    await services.attach(vm, launched, record)
+    guest = await services.attach(vm, launched, record)
+    ctx.at_end(guest.store)
     await ctx.log(f"QEMU runs as process {launched.running.pid}")
     await settle_in(ctx, mapping)
 

@@ -33,6 +33,7 @@ class Portal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._topics: set[str] = set()
+        self._silent = False
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop, started at first use (after any fork)."""
@@ -51,7 +52,11 @@ class Portal:
             await asyncio.wait_for(work, SEND_LIMIT)
         except Exception as error:
             # With the layer gone, polling alone still finishes every task and refreshes every page.
-            log.warning("hint not sent: %s: %s", type(error).__name__, error)
+            level = logging.DEBUG if self._silent else logging.WARNING  # said once, not with every hint
+            log.log(level, "hints are not sent: %s: %s", type(error).__name__, error)
+            self._silent = True
+        else:
+            self._silent = False
 
     def changed(self, topics: tuple[str, ...]) -> None:
         self.loop().call_soon_threadsafe(self._add, topics)

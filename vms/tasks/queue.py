@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,11 +111,12 @@ def finish(
     message: str = "",
     detail: str = "",
     lines: Sequence[Line] = (),
+    also: Sequence[Callable[[], None]] = (),
 ) -> bool:
     """End a running row of life ``boot``. False when another life has already ended it.
 
     The log gets ``lines`` and PVE's closing line (``TASK OK``, ``TASK WARNINGS: n``, ``TASK ERROR: text``);
-    the VM gets its lock back.
+    the VM gets its lock back. ``also`` is done in the same transaction.
     """
     with transaction.atomic():
         done = Task.objects.filter(pk=task.pk, boot=boot, status=Task.Status.RUNNING).update(
@@ -125,6 +126,8 @@ def finish(
             warned = [line for line in lines if line.level == TaskLogLine.Level.WARNING]
             add_lines(task, [*lines, _closing(task, status, message, len(warned))])
             release(task)
+            for work in also:
+                work()
     if not done:
         return False
     notify.changed(*topics_of(task))

@@ -18,6 +18,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+BREATH = 0.05
+"""Seconds that lines wait for company: a short task writes them together with its end."""
+
 
 class TaskContext:
     """One running task. The class :class:`vms.operations.base.Context` describes it for operations."""
@@ -33,8 +36,10 @@ class TaskContext:
         self.warnings = 0
         self._database = database
         self._undo = AsyncExitStack()
+        self._last: list[Callable[[], None]] = []
         self._lines: list[queue.Line] = []
         self._writer: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
 
     @property
     def vm(self) -> VM:
@@ -75,13 +80,27 @@ class TaskContext:
 
     async def _write(self) -> None:
         while self._lines:
-            lines, self._lines = self._lines, []
-            await self._database(queue.write, self.task, *lines)
+            await asyncio.sleep(BREATH)
+            async with self._writing:
+                lines, self._lines = self._lines, []
+                if lines:
+                    await self._database(queue.write, self.task, *lines)
 
-    async def flush(self) -> None:
-        """Wait until every line said so far is stored."""
+    async def rest(self) -> list[queue.Line]:
+        """The lines not stored yet; what was being stored is, by then. Nothing may be said after this."""
+        async with self._writing:
+            lines, self._lines = self._lines, []
         if self._writer is not None:
-            await self._writer
+            self._writer.cancel()
+        return lines
+
+    def at_end(self, work: Callable[[], None]) -> None:
+        """Do database work in the transaction that ends the task well. Dropped by a roll-back."""
+        self._last.append(work)
+
+    def last_work(self) -> list[Callable[[], None]]:
+        """What :meth:`at_end` was given."""
+        return list(self._last)
 
     # ---- the way back
 
@@ -95,6 +114,7 @@ class TaskContext:
 
     async def roll_back(self) -> None:
         """Undo every registered step, last first; a step that fails is said and the rest goes on."""
+        self._last.clear()
         await self._undo.aclose()
 
     async def _take_back(self, text: str, work: Callable[[], Awaitable[None]]) -> None:

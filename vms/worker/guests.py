@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 from vms.models import VM
 from vms.qemu.monitor import Monitor
 from vms.qemu.process import Running, Watch, start_time
+from vms.worker import rows
 
 STATUS: Mapping[str, VM.Status] = {
     "running": VM.Status.RUNNING,
@@ -36,15 +38,19 @@ def status_of(run_state: str) -> str:
 
 @dataclass(eq=False)
 class LiveGuest:
-    """One process. ``expected`` says why its end will be no accident, in words; ``over`` that its row
-    says stopped, or is about to."""
+    """One process.
+
+    ``status`` is what QEMU last said, ``shown`` what the row was last made to say. ``expected`` says why its
+    end will be no accident, in words; ``over`` that it has ended and its row says so, or is about to.
+    """
 
     vmid: int
     vm_id: int
     running: Running
-    run_id: str
+    record: Mapping[str, Any]
     monitor: Monitor | None = None
     status: str = ""
+    shown: str = ""
     expected: str = ""
     over: bool = False
     kick: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,6 +58,20 @@ class LiveGuest:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     watch: Watch | None = None
     follower: asyncio.Task[None] | None = None
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+
+    def store(self) -> None:
+        """Write the launch record and the status (on a database thread, perhaps inside a transaction).
+
+        Events may be written by another thread meanwhile; so the follower looks again afterwards.
+        """
+        if self.over:
+            return
+        self.shown = self.status
+        rows.store_launch(self.vm_id, self.vmid, self.record, self.shown)
+        if self.over:
+            rows.store_end(self.vm_id, self.vmid)
+        self.loop.call_soon_threadsafe(self.kick.set)
 
 
 def marker_path(run_dir: Path, vmid: int) -> Path:
@@ -85,19 +105,17 @@ def processes(run_dir: Path) -> dict[int, Running]:
     """Every QEMU of this node, by VM ID, read from the process table.
 
     Pid files do not suffice: QEMU writes its own only after it has set itself up, and a worker may have died
-    before that. A process counts when its arguments hold ``-id N`` and name N's run folder.
+    before that. A process counts when its arguments name the pid file of a VM's run folder.
     """
+    pidfile = re.compile(re.escape(os.fsencode(run_dir / "vm")) + rb"/([1-9][0-9]{2,8})/qemu\.pid")
     found: dict[int, Running] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with suppress(OSError, ValueError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            if b"-id" not in words[:-1]:
-                continue
-            vmid = int(words[words.index(b"-id") + 1])
-            folder = os.fsencode(run_dir / "vm" / str(vmid)) + b"/"
+            match = pidfile.fullmatch(words[words.index(b"-pidfile") + 1])
             began = start_time(int(entry.name))
-            if began is not None and any(folder in word for word in words):
-                found[vmid] = Running(int(entry.name), began)
+            if match is not None and began is not None:
+                found[int(match[1])] = Running(int(entry.name), began)
     return found

@@ -46,6 +46,10 @@ class End:
     detail: str = ""
 
 
+Prepared = TaskContext | Exception | None
+"""A row's context made together with its claim, why it could not be, or nothing: it is made in its turn."""
+
+
 class Runner:
     """The running rows of this worker's life."""
 
@@ -54,6 +58,7 @@ class Runner:
         self._db = database
         self._turns = Turns()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._about: dict[int, int | None] = {}
         self._reasons: dict[int, End] = {}
         self._closing: set[int] = set()
 
@@ -62,15 +67,25 @@ class Runner:
         """How many rows are in hand."""
         return len(self._tasks)
 
-    def spawn(self, row: Claimed, *, inherited: bool = False) -> None:
+    def take(self) -> list[tuple[Claimed, Prepared]]:
+        """Claim what waits (database work). A single row, what a person waits for, is prepared at once."""
+        rows = queue.claim(self._services.node, self._services.boot)
+        if len(rows) != 1 or rows[0].vm_id in self._about.values():
+            return [(row, None) for row in rows]
+        try:
+            return [(rows[0], self._prepare(rows[0], False))]
+        except Exception as error:
+            return [(rows[0], error)]
+
+    def spawn(self, row: Claimed, prepared: Prepared = None, *, inherited: bool = False) -> None:
         """Begin with a claimed row; ``inherited`` ones are settled instead of run."""
-        task = asyncio.create_task(self._live(row, inherited), name=f"task-{row.pk}")
-        self._tasks[row.pk] = task
+        task = asyncio.create_task(self._live(row, prepared, inherited), name=f"task-{row.pk}")
+        self._tasks[row.pk], self._about[row.pk] = task, row.vm_id
         task.add_done_callback(lambda _done: self._forget(row.pk))
 
     def _forget(self, pk: int) -> None:
-        self._tasks.pop(pk, None)
-        self._reasons.pop(pk, None)
+        for table in (self._tasks, self._about, self._reasons):
+            table.pop(pk, None)
         self._closing.discard(pk)
 
     def cancel(self, pk: int, end: End | None = None) -> None:
@@ -105,13 +120,13 @@ class Runner:
 
     # ---- one row
 
-    async def _live(self, row: Claimed, inherited: bool) -> None:
+    async def _live(self, row: Claimed, prepared: Prepared, inherited: bool) -> None:
         try:
             if self._turns.waiting(row.vm_id):
                 with suppress(VMError):  # refused here, it is refused with its reason when its turn comes
                     await self._overrule(row)
             async with self._turns.turn(row.vm_id, row.pk, lambda holder: self._waits(row.pk, holder)):
-                await self._take_turn(row, inherited)
+                await self._take_turn(row, prepared, inherited)
         except asyncio.CancelledError:
             # Cancelled while it waited for its turn.
             end = self._reasons.get(row.pk, End(Task.Status.CANCELLED, "Cancelled."))
@@ -129,16 +144,16 @@ class Runner:
 
         await self._db(tell)
 
-    async def _take_turn(self, row: Claimed, inherited: bool) -> None:
+    async def _take_turn(self, row: Claimed, prepared: Prepared, inherited: bool) -> None:
         ctx: TaskContext | None = None
         try:
-            ctx = await self._db(self._load, row)
-            verb = OPERATIONS[ctx.task.type]
-            if not inherited:
-                await self._db(self._admit, verb, ctx)
-            await (verb.resume(ctx) if inherited else verb.run(ctx))
-            ctx.keep()
-            end = End(Task.Status.WARNINGS if ctx.warnings else Task.Status.OK)
+            if isinstance(prepared, Exception):
+                raise prepared
+            ctx = made = prepared or await self._db(self._prepare, row, inherited)
+            verb = OPERATIONS[made.task.type]
+            await (verb.resume(made) if inherited else verb.run(made))
+            made.keep()
+            end = End(Task.Status.WARNINGS if made.warnings else Task.Status.OK)
         except asyncio.CancelledError:
             end = self._reasons.get(row.pk, End(Task.Status.CANCELLED, "Cancelled."))
         except Exception as error:
@@ -150,16 +165,24 @@ class Runner:
         if ctx is None:
             await self._finish(await self._db(Task.objects.get, pk=row.pk), end, None)
             return
-        await ctx.roll_back()
-        await ctx.flush()
+        if end.status not in (Task.Status.OK, Task.Status.WARNINGS):
+            await ctx.roll_back()
         await self._finish(ctx.task, end, ctx)
 
     async def _finish(self, task: Task, end: End, ctx: TaskContext | None) -> None:
         await self._db(
-            queue.finish, task, self._services.boot, end.status, message=end.message, detail=end.detail
-        )
+            queue.finish, task, self._services.boot, end.status, message=end.message, detail=end.detail,
+            lines=await ctx.rest() if ctx else (), also=ctx.last_work() if ctx else (),
+        )  # fmt: skip
         if end.status == Task.Status.ERROR:
             log.info("task %s (%s) failed: %s", task.pk, task.label, end.message)
+
+    def _prepare(self, row: Claimed, inherited: bool) -> TaskContext:
+        """Everything a task needs from the database before it runs, in one go."""
+        ctx = self._load(row)
+        if not inherited:
+            self._admit(OPERATIONS[ctx.task.type], ctx)
+        return ctx
 
     def _load(self, row: Claimed) -> TaskContext:
         """The row, its user and its VM with all parts, as they are now."""

@@ -128,17 +128,18 @@ class NodeWorker(Worker):
         """Claim rows and hand them over; pass on cancellations."""
         while True:
             self._kick.clear()
-            claimed: list[queue.Claimed] = []
+            count = 0
             try:
-                claimed = await self._db(queue.claim, self.node, self.boot)
-                for row in claimed:
-                    self._runner.spawn(row)
+                taken = await self._db(self._runner.take)
+                count = len(taken)
+                for row, prepared in taken:
+                    self._runner.spawn(row, prepared)
                 if self._runner.running:
                     for pk in await self._db(queue.cancellations, self.node, self.boot):
                         self._runner.cancel(pk)
             except DatabaseError as error:
                 log.error("the queue cannot be read: %s", error)
-            if len(claimed) < queue.CLAIM_LIMIT:
+            if count < queue.CLAIM_LIMIT:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._kick.wait(), POLL)
 

@@ -50,16 +50,15 @@ class Supervisor:
     # ---- beginning
 
     async def attach(self, vm: VM, launched: Any, record: Mapping[str, Any]) -> LiveGuest:
-        """Watch a process just launched; stores the launch record and what QEMU says of itself."""
-        guest = LiveGuest(vm.vmid, vm.pk, launched.running, record["run_id"], launched.monitor)
+        """Watch a process just launched. Its row is written by ``guest.store``, which the task's end does."""
+        guest = LiveGuest(vm.vmid, vm.pk, launched.running, record, launched.monitor)
         self._guests[vm.vmid] = guest
         self._listen(guest, launched.monitor)
         try:
             guest.status = status_of(await launched.monitor.query_status())
         except (MonitorError, OutcomeUnknown):
             guest.status = VM.Status.UNKNOWN.value  # it fell over already: its end is about to be told
-        async with guest.writing:
-            await self._db(rows.store_launch, vm.pk, vm.vmid, record, guest.status)
+        guest.shown = guest.status
         self._watch(guest)
         return guest
 
@@ -85,14 +84,15 @@ class Supervisor:
             record = {**read_marker(self.paths.run_dir, vm.vmid), "pid": found.pid}
             record["start_time"] = found.start_time
             record.setdefault("run_id", process_run_id(found))
-        guest = LiveGuest(vm.vmid, vm.pk, found, record["run_id"], status=VM.Status.UNKNOWN.value)
+        guest = LiveGuest(vm.vmid, vm.pk, found, record, status=VM.Status.UNKNOWN.value)
         self._guests[vm.vmid] = guest
         await self._connect(guest)
         if guest.monitor is not None:
             with suppress(MonitorError, OutcomeUnknown):
                 guest.status = status_of(await guest.monitor.query_status())
+        guest.shown = vm.status
         if record != vm.launch or guest.status != vm.status:
-            await self._db(rows.store_launch, vm.pk, vm.vmid, record, guest.status)
+            await self._db(guest.store)
         log.info("adopted VM %s, process %s, %s", vm.vmid, found.pid, guest.status)
         self._watch(guest)
 
@@ -147,8 +147,9 @@ class Supervisor:
             raise MonitorError("query-status", "Disconnected", "no connection")
         status = status_of(await guest.monitor.query_status())
         async with guest.writing:
-            if status != guest.status and not guest.over:
-                guest.status = status
+            guest.status = status
+            if status != guest.shown and not guest.over:
+                guest.shown = status
                 await self._db(rows.store_status, guest.vm_id, guest.vmid, status)
         if status == VM.Status.SHUTDOWN:
             self.expect_end(guest.vmid, "the guest powered off")

@@ -1,0 +1,65 @@
+"""``engine``: a running worker with an empty home, and its rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from enginekit import Engine, database_at
+
+
+@pytest.fixture(scope="module")
+def installation(django_db_blocker: Any) -> Iterator[Engine]:
+    """One home for a module's tests."""
+    made = Engine()
+    try:
+        made.set_up()
+        with django_db_blocker.unblock(), database_at(made.home / "pvelite.sqlite3"):
+            yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def engine(installation: Engine) -> Iterator[Engine]:
+    """The installation with its worker running and no VM; whatever a test leaves is removed."""
+    if installation.process is None or installation.process.poll() is not None:
+        installation.start()
+    yield installation
+    wipe(installation)
+
+
+def wipe(engine: Engine) -> None:
+    """Back to an empty installation."""
+    import os
+    import signal
+    from contextlib import suppress
+
+    from enginekit import until
+
+    from vms.models import VM, Task, Volume
+
+    for pid in engine.qemus().values():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if engine.process is not None:
+        until(
+            lambda: (
+                not VM.everything.exclude(status="stopped").exists()
+                and not Task.objects.filter(status__in=("queued", "running")).exists()
+            ),
+            "the worker has settled everything",
+            20,
+        )
+    VM.everything.all().delete()
+    Volume.objects.all().delete()
+    Task.objects.all().delete()
+    import shutil
+
+    shutil.rmtree(engine.home / "local" / "images", ignore_errors=True)
