@@ -5,6 +5,16 @@
   if (!host) return;
   let opener = null;
 
+  // A typed confirmation arms its button; the server checks it again.
+  const arm = (field) => {
+    const button = field.form.querySelector("[data-armed]");
+    const armed = field.value.trim() === field.dataset.confirm;
+    button.setAttribute("aria-disabled", String(!armed));
+    button.title = armed ? "" : `Type ${field.dataset.confirm} first`;
+  };
+  document.addEventListener("input", (event) => { if (event.target.dataset?.confirm) arm(event.target); });
+  document.querySelectorAll("[data-confirm]").forEach(arm);
+
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-dialog]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
@@ -22,6 +32,7 @@
     dialog.addEventListener("click", (click) => {
       if (click.target === dialog || click.target.closest("[data-close]")) { click.preventDefault(); dialog.close(); }
     });
+    dialog.querySelectorAll("[data-confirm]").forEach(arm);
     dialog.showModal();
     (dialog.querySelector("[autofocus]") ?? dialog.querySelector("input:not([type=hidden]), button"))?.focus();
   });
@@ -32,11 +43,4 @@
     if (dialog && event.detail.successful && event.detail.requestConfig.verb !== "get") dialog.close();
   });
 
-  // A typed confirmation arms its button; the server checks it again.
-  document.addEventListener("input", (event) => {
-    const wanted = event.target.dataset?.confirm;
-    if (wanted === undefined) return;
-    const button = event.target.form.querySelector("[data-armed]");
-    button.setAttribute("aria-disabled", String(event.target.value.trim() !== wanted));
-  });
 })();

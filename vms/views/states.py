@@ -9,15 +9,19 @@ from vms.models import VM, Task
 
 @dataclass(frozen=True)
 class State:
-    """``tone`` chooses the colour (running, stopped, paused, suspended, error, busy, unknown)."""
+    """``tone`` chooses the colour (running, stopped, paused, suspended, error, busy, unknown).
+
+    ``symbol`` names a symbol of the sprite when the tone's own would mislead.
+    """
 
     word: str
     tone: str
+    symbol: str = ""
 
     @property
     def icon(self) -> str:
-        """The symbol of the sprite that goes with the tone."""
-        return f"state-{self.tone}"
+        """The symbol of the sprite that goes with it."""
+        return self.symbol or f"state-{self.tone}"
 
 
 _VM_TONES = {
@@ -41,6 +45,13 @@ _TASK_TONES = {
     Task.Status.CANCELLED: "stopped",
 }
 
+_TASK_SYMBOLS = {
+    Task.Status.QUEUED: "clock",
+    Task.Status.OK: "check",
+    Task.Status.WARNINGS: "alert",
+    Task.Status.CANCELLED: "close",
+}
+
 
 def vm_state(vm: VM) -> State:
     """The VM's state. On a node that is silent only the last known one can be told."""
@@ -55,4 +66,4 @@ def task_state(task: Task) -> State:
     status = Task.Status(task.status)
     if status == Task.Status.RUNNING and task.cancel_requested:
         return State("Cancelling", "busy")
-    return State(str(status.label), _TASK_TONES[status])
+    return State(str(status.label), _TASK_TONES[status], _TASK_SYMBOLS.get(status, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -21,15 +22,17 @@ from vms.operations.volumes import remove_iso
 from vms.views.doors import signed_in, storage_or_404, wants_fragment
 
 PAGE = 100
+USERS_SHOWN = 6
 DELETE_RIGHTS = frozenset({"Datastore.Allocate", "Datastore.AllocateTemplate"})
 
 
 @dataclass(frozen=True)
 class LibraryRow:
-    """An ISO and who has it in a drive."""
+    """An ISO and who has it in a drive: the first few VMs, and how many more there are."""
 
     volume: Volume
     users: list[int]
+    more: int
 
 
 def this_node() -> Node | None:
@@ -55,7 +58,7 @@ def storage(request: HttpRequest, name: str) -> HttpResponse:
         "storage": row,
         "statuses": StorageStatus.objects.filter(storage=row).select_related("node").order_by("node__name"),
         "page": page,
-        "rows": [library_row(request, volume) for volume in page.object_list],
+        "rows": library_rows(request, page.object_list),
         "upload_reason": upload_reason,
         "delete_reason": "" if rights & DELETE_RIGHTS else "You may not: Datastore.AllocateTemplate is missing.",
         "scan_reason": "" if "Datastore.Audit" in rights else "You may not: Datastore.Audit is missing.",
@@ -65,9 +68,18 @@ def storage(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "vms/_storage_content.html" if part else "vms/storage.html", context)
 
 
-def library_row(request: HttpRequest, volume: Volume) -> LibraryRow:
-    """With the VM IDs that use it."""
-    return LibraryRow(volume, [disk.vm.vmid for disk in volume.disks.all()])
+def library_rows(request: HttpRequest, volumes: Iterable[Volume]) -> list[LibraryRow]:
+    """With the VM IDs that use each; VMs the user may not see are only counted."""
+    volumes = list(volumes)
+    users = {disk.vm.vmid for volume in volumes for disk in volume.disks.all()}
+    seen = access.visible_vms(request.user).order_by().filter(vmid__in=users)
+    visible = set(seen.values_list("vmid", flat=True)) if users else set()
+    rows = []
+    for volume in volumes:
+        vmids = [disk.vm.vmid for disk in volume.disks.all()]
+        shown = [vmid for vmid in vmids if vmid in visible][:USERS_SHOWN]
+        rows.append(LibraryRow(volume, shown, len(vmids) - len(shown)))
+    return rows
 
 
 @signed_in

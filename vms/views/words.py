@@ -29,7 +29,7 @@ OPTION_KEYS = (
     "startdate", "smbios1", "vmgenid", "agent", "protection", "spice_enhancements", "reboot", "tags",
     "description",
 )  # fmt: skip
-OPTION_LABELS = {"smbios1": "SMBIOS settings (type 1)", "agent": "QEMU guest agent", "boot": "Boot order"}
+OPTION_LABELS = {"vga": "Display", "ostype": "OS type", "smbios1": "SMBIOS settings (type 1)", "agent": "QEMU guest agent", "boot": "Boot order"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ def words(key: str, text: str) -> str:
         value = parse_value(key, text)
     except ConfigError:
         return text
+    if key == "boot" and getattr(value, "order", None):
+        return str(value.order).replace(";", ", ")
     if isinstance(value, PropertyString):
         return part_words(value)
     return value_words(OPTIONS[key], value) if key in OPTIONS else text
