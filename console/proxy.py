@@ -63,8 +63,8 @@ class Handler(ProxyRequestHandler):
             self.send_error(403)
         finally:
             if self.console is not None:
-                self.server.registry.leave(self.console)
                 record("close", self.console)
+                self.server.registry.leave(self.console)
                 connections.close_all()
 
     def validate_connection(self) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from console import tickets
@@ -17,6 +15,7 @@ from console.models import ConsoleTicket
 from vms.access import may_vm
 from vms.errors import StateError
 from vms.models import VM
+from vms.views.doors import signed_in
 
 FUNCTION_KEYS = range(1, 13)
 
@@ -37,40 +36,41 @@ def _context(request: HttpRequest, vm: VM) -> dict[str, Any]:
     return {
         "vm": vm,
         "tab": "console",
+        "running": bool(vm.running and vm.run_id),
         "may_start": may_vm(request.user, "VM.PowerMgmt", vm),
         "function_keys": FUNCTION_KEYS,
         "view_only": request.GET.get("view") == "only",
     }
 
 
-@never_cache
-@login_required
+@signed_in
 @require_GET
 def vm_console(request: HttpRequest, vmid: int) -> HttpResponse:
     """The Console tab of the VM's page."""
     return render(request, "console/vm_console.html", _context(request, _vm(request, vmid)))
 
 
-@never_cache
-@login_required
+@signed_in
 @require_GET
 def window(request: HttpRequest, vmid: int) -> HttpResponse:
     """The same screen without the frame around it, for a window of its own. ``?view=only`` watches."""
     return render(request, "console/window.html", _context(request, _vm(request, vmid)))
 
 
-@never_cache
-@login_required
+@signed_in
 @require_GET
 def state(request: HttpRequest, vmid: int) -> HttpResponse:
     """What the console page asks while it has no screen: whether there is one to open."""
     vm = _vm(request, vmid)
-    running = bool(vm.running and vm.run_id)
-    return JsonResponse({"running": running, "status": vm.status, "words": vm.get_status_display()})
+    answer = {
+        "running": bool(vm.running and vm.run_id),
+        "status": vm.status,
+        "words": vm.get_status_display(),
+    }
+    return JsonResponse(answer)
 
 
-@never_cache
-@login_required
+@signed_in
 @require_POST
 def ticket(request: HttpRequest, vmid: int) -> HttpResponse:
     """A ticket for one opening. 409 with the reason when the VM shows nothing."""
