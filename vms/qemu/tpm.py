@@ -121,12 +121,20 @@ async def start(
 
 
 async def _ready(process: subprocess.Popen[bytes], socket: Path, pidfile: Path) -> None:
-    """Wait until swtpm has made its files, the pid file last, or has ended.
+    """Wait until swtpm listens and its pid file, the last thing it writes, holds its pid; or has ended.
 
     Never by trying a connection: ``--terminate`` ends it when its first client leaves.
     """
-    while process.poll() is None and not (pidfile.exists() and socket.exists()):  # noqa: ASYNC110, ASYNC240
+    while process.poll() is None and not (socket.exists() and _holds(pidfile, process.pid)):  # noqa: ASYNC240
         await asyncio.sleep(0.002)
+
+
+def _holds(pidfile: Path, pid: int) -> bool:
+    """Whether the pid is in the file already: for an instant the file is there and empty."""
+    try:
+        return pidfile.read_text().strip() == str(pid)
+    except (OSError, ValueError):
+        return False
 
 
 async def stop(paths: VMPaths) -> None:
