@@ -5,6 +5,7 @@ They need nothing but the configuration; what depends on the node is in ``vms.co
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -82,6 +83,8 @@ def _drives(config: VMConfig) -> Iterator[ConfigError]:
     for key, _, drive in config.drives():
         if drive.is_cdrom or drive.is_empty or drive.file.startswith("/"):
             continue
+        if re.fullmatch(r"[^:/]+:[0-9]+(\.[0-9]+)?", drive.file):
+            continue  # 'local:32' is a disk still to be made, and every one of them another
         if drive.file in places and drive.read_only is not True if hasattr(drive, "read_only") else False:
             yield ConfigError(key, f"{drive.file} is already plugged in as {places[drive.file]}")
         places.setdefault(drive.file, key)
