@@ -98,7 +98,7 @@ async def test_it_starts_as_asked_or_has_an_obstacle(lab: Lab, qemu_knows: QemuK
                 await begin(lab, config, wires.taps, wires.fds)
             return
         guest = await begin(lab, config, wires.taps, wires.fds)
-    await Report(guest, config).check()
+    await Report(guest, config, lab.facts).check()
 
 
 async def begin(lab: Lab, config: VMConfig, taps: Mapping[str, Any], fds: Sequence[int] = ()) -> Guest:

@@ -24,8 +24,8 @@ from vms.storage.directory import DirectoryStorage
 class Lab:
     """One test's bench. ``root`` is short enough for unix sockets; ``close`` ends every guest by pid.
 
-    ``facts`` are this node's own with one directory storage ``local`` below ``root`` and no bridge, so
-    that a test means the same on every box; guests run on TCG.
+    ``facts`` are this node's own with one directory storage ``local`` below ``root`` and no bridge, and
+    64 threads, so that a test means the same on every box; guests run on TCG.
     """
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
@@ -35,7 +35,7 @@ class Lab:
         self.storage = DirectoryStorage("local", self.root / "local")
         self.storage.iso_folder.mkdir(parents=True)
         storages = {"local": {"type": "dir", "path": str(self.storage.root)}}
-        self.facts = NodeFacts.from_json({**facts, "storages": storages, "bridges": []})
+        self.facts = NodeFacts.from_json({**facts, "storages": storages, "bridges": [], "threads": 64})
         self.guests: list[Guest] = []
         self.tpms: set[int] = set()
 

@@ -17,6 +17,7 @@ from guestkit.wires import TUN
 from vms.config.vmconfig import VMConfig
 from vms.hardware.context import NodeFacts
 from vms.host.command import run
+from vms.qemu import capabilities
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class QemuKnows:
     machines: frozenset[str]
     devices: frozenset[str]
     cpus: frozenset[str]
+    cpu_properties: frozenset[str]
 
     @classmethod
     async def ask(cls, binary: str) -> QemuKnows:
@@ -34,10 +36,13 @@ class QemuKnows:
         async def words(option: str) -> str:
             return (await run([binary, option, "help"])).text
 
+        properties = ("device-list-properties", {"typename": "max-x86_64-cpu"})
+        (answer,) = await capabilities.ask(binary, "tcg", [properties])
         return cls(
             machines=frozenset(re.findall(r"^(\S+) ", await words("-machine"), re.MULTILINE)),
             devices=frozenset(re.findall(r'(?:name|alias) "([^"]+)"', await words("-device"))),
             cpus=frozenset(re.findall(r"^\s*(?:x86 )?([\w.-]+)", await words("-cpu"), re.MULTILINE)),
+            cpu_properties=frozenset(found["name"].replace("_", "-") for found in answer["return"]),
         )
 
 
@@ -90,15 +95,22 @@ def missing_for_argv(argv: Sequence[str], qemu: QemuKnows) -> list[str]:
         first = str(values.get("driver") or values.get("type") or values.get("") or "")
         if option == "-device" and first not in qemu.devices:
             found.append(f"this QEMU has no device {first}")
-        elif option == "-device" and first == "usb-host" and not Path("/dev/bus/usb").is_dir():
-            found.append("this box has no /dev/bus/usb")
         elif option == "-machine" and not _known_machine(first, qemu):
             found.append(f"this QEMU has no machine {first}")
         elif option == "-cpu" and text.split(",")[0] not in qemu.cpus:
             found.append(f"this QEMU has no CPU {text.split(',')[0]}")
-        elif option == "-object" and (path := values.get("mem-path")) and not Path(str(path)).exists():
-            found.append(f"this box has no {path}")
+        elif option == "-cpu":
+            words = (word.lstrip("+-").partition("=")[0].replace("_", "-") for word in text.split(",")[1:])
+            found += [f"this QEMU's CPUs have no {w}" for w in words if w not in qemu.cpu_properties]
+        elif option == "-object":
+            found += _absent(values.get("mem-path"))
+        elif option == "-chardev" and "server" not in values:
+            found += _absent(values.get("path"))
     return found
+
+
+def _absent(path: object) -> list[str]:
+    return [f"this box has no {path}"] if path and not Path(str(path)).exists() else []
 
 
 def _values(text: str) -> Mapping[str, object]:

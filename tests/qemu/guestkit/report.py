@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from guestkit.guest import Guest
 from vms.config.vmconfig import VMConfig
 from vms.errors import MonitorError
+from vms.hardware.context import NodeFacts
 from vms.host.command import run
 
 CACHE = {  # direct, no-flush, write-cache of the device
@@ -27,13 +28,26 @@ PATTERN = 1 << 20
 """Bytes written and discarded to see whether a discard reaches the image."""
 
 
+def leaf(name: str) -> str:
+    """The file behind a node: QEMU names a filter by a JSON description of all below it."""
+    if not name.startswith("json:"):
+        return name
+    node = json.loads(name.removeprefix("json:"))
+    while isinstance(node.get("file"), dict):
+        node = node["file"]
+    return str(node.get("filename", ""))
+
+
 class Report:
     """One started guest and its configuration; :meth:`check` compares everything there is."""
 
-    def __init__(self, guest: Guest, config: VMConfig) -> None:
+    def __init__(self, guest: Guest, config: VMConfig, facts: NodeFacts) -> None:
         self.ask = guest.monitor.execute
         self.monitor = guest.monitor
         self.config = config
+        self.facts = facts
+        self.template = bool(config.value("template"))
+        """A template is started for a backup only: one plain CPU, little memory, nothing written."""
 
     async def check(self) -> None:
         """Fail with the configuration key whose wish QEMU does not report."""
@@ -66,7 +80,7 @@ class Report:
 
     async def processor(self) -> None:
         """Model and topology; what is not plugged in yet is there to be plugged."""
-        value = self.config.value
+        value = (lambda key: None) if self.template else self.config.value
         sockets, cores = int(value("sockets") or value("smp") or 1), int(value("cores") or 1)
         plugged = int(value("vcpus") or sockets * cores)
         cpus = await self.ask("query-cpus-fast")
@@ -75,15 +89,20 @@ class Report:
         assert len({slot["props"]["socket-id"] for slot in slots}) == sockets, "sockets"
         per_socket = {(slot["props"]["socket-id"], slot["props"]["core-id"]) for slot in slots}
         assert len(per_socket) == sockets * cores, "cores"
+        assert slots[0]["type"] == f"{self.emulated()}-x86_64-cpu", f"cpu: {slots[0]['type']}"
+
+    def emulated(self) -> str:
+        """The model that stands for the one asked for where there is no KVM."""
         cpu = self.config.get("cpu")
-        asked = (cpu.cputype if cpu else None) or "kvm64"
-        model = "max" if asked == "host" else "qemu64" if asked.startswith("x86-64-v") else asked
-        assert slots[0]["type"] == f"{model}-x86_64-cpu", f"cpu: {slots[0]['type']}"
+        asked = (cpu.cputype if cpu else None) or "qemu64"
+        if self.template or (asked.startswith("x86-64-v") and asked != "x86-64-v4"):
+            return "qemu64"
+        return asked if asked in self.facts.cpu_models else "max"
 
     async def memory(self) -> None:
         """Size, and whether there is a balloon."""
         part = self.config.get("memory")
-        size = (part.current if part else None) or 512
+        size = (part.current if part and not self.template else None) or 512
         summary = await self.ask("query-memory-size-summary")
         total = summary["base-memory"] + summary.get("plugged-memory", 0)
         assert total == size << 20, f"memory: {total >> 20} MiB"
@@ -93,10 +112,10 @@ class Report:
     async def identity(self) -> None:
         """SMBIOS UUID and generation id."""
         smbios = self.config.get("smbios1")
-        if smbios and smbios.uuid:
+        if smbios and smbios.uuid and not self.template:
             assert (await self.ask("query-uuid"))["UUID"].lower() == smbios.uuid.lower(), "smbios1"
         generation = self.config.get("vmgenid")
-        if generation and generation not in ("0", "1"):
+        if generation and not self.template and generation not in ("0", "1"):
             assert (await self.ask("query-vm-generation-id"))["guid"].lower() == generation.lower(), "vmgenid"
 
     # ---- drives
@@ -112,42 +131,60 @@ class Report:
             (one for one in await self.ask("query-block") if key in one.get("qdev", "").split("/")), None
         )
         assert entry is not None, f"{key}: QEMU reports no such drive"
-        assert entry["removable"] == drive.is_cdrom, f"{key}: removable"
+        if not self.template:  # there disks on IDE and SATA become CD drives: those can be read-only
+            assert entry["removable"] == drive.is_cdrom, f"{key}: removable"
         if drive.is_empty:
             assert "inserted" not in entry, f"{key}: a medium nobody put in"
             return
         inserted = entry["inserted"]
-        volume = Path(drive.file.partition(":")[2]).name
-        assert Path(inserted["image"]["filename"]).name == volume, f"{key}: {inserted['file']}"
-        read_only = drive.is_cdrom or bool(getattr(drive, "ro", None))
+        image = Path(leaf(inserted["image"]["filename"]))
+        assert image.name == Path(drive.file.partition(":")[2]).name, f"{key}: {image}"
+        layers = [
+            node
+            for node in await self.ask("query-named-block-nodes")
+            if leaf(node["file"]) == str(image) and node["drv"] != "throttle"
+        ]
+        assert {"file"} < {node["drv"] for node in layers}, f"{key}: {layers}"
+        read_only = drive.is_cdrom or self.template or bool(getattr(drive, "readonly", None))
         assert inserted["ro"] == read_only, f"{key}: read-only"
-        await self.cache(key, drive, inserted)
+        self.cache(key, drive, inserted, layers)
+        self.zeroes(key, drive, inserted, layers)
         if drive.serial:
             assert await self.device(key, "serial") == unquote(drive.serial), f"{key}: serial"
         if not read_only and not drive.snapshot:
-            await self.discard(key, drive, inserted, Path(inserted["image"]["filename"]))
+            form = next(node["drv"] for node in layers if node["drv"] != "file")
+            await self.discard(key, entry["qdev"], form, image, arrives=drive.discard == "on")
 
-    async def cache(self, key: str, drive: Any, inserted: Any) -> None:
-        """The three flags a cache mode stands for."""
-        direct, no_flush, write_cache = CACHE[drive.cache or ("writeback" if drive.is_cdrom else "none")]
-        seen = inserted["cache"]
-        if not drive.is_cdrom or drive.cache:
-            assert (seen["direct"], seen["no-flush"]) == (direct, no_flush), f"{key}: cache {seen}"
-            assert seen["writeback"] == write_cache, f"{key}: cache {seen}"
+    def cache(self, key: str, drive: Any, inserted: Any, layers: list[Any]) -> None:
+        """The three flags a cache mode stands for: two on every layer below, one of the device."""
+        if drive.is_cdrom and not drive.cache:
+            return
+        direct, no_flush, write_cache = CACHE[drive.cache or "none"]
+        for node in layers:
+            seen = (node["cache"]["direct"], node["cache"]["no-flush"])
+            assert seen == (direct, no_flush), f"{key}: cache of {node['drv']} {seen}"
+        if not inserted["ro"]:
+            assert inserted["cache"]["writeback"] == write_cache, f"{key}: write cache"
 
-    async def discard(self, key: str, drive: Any, inserted: Any, image: Path) -> None:
+    def zeroes(self, key: str, drive: Any, inserted: Any, layers: list[Any]) -> None:
+        """Zeroes are looked for unless it was switched off, and unmapped where discards are passed on."""
+        seen = {node["detect_zeroes"] for node in (inserted, *layers)}
+        if self.template:
+            return
+        off = drive.detect_zeroes is False or drive.is_cdrom
+        wanted = "off" if off else "unmap" if drive.discard == "on" else "on"
+        assert wanted in seen, f"{key}: detect_zeroes {seen}"
+        assert not off or seen == {"off"}, f"{key}: detect_zeroes {seen}"
+
+    async def discard(self, key: str, device: str, form: str, image: Path, *, arrives: bool) -> None:
         """Write, discard, and look into the image whether the data left it."""
         for words in (f"write -P 90 0 {PATTERN}", f"discard 0 {PATTERN}", "flush"):
-            said = await self.monitor.human(f'qemu-io -d {key} "{words}"')
+            said = await self.monitor.human(f'qemu-io -d {device} "{words}"')
             assert "rror" not in said, f"{key}: {words}: {said}"
-        argv = ["qemu-img", "map", "-U", "--output=json", "-f", inserted["drv"], str(image)]
+        argv = ["qemu-img", "map", "-U", "--output=json", "-f", form, str(image)]
         extents = json.loads((await run(argv)).text)
         gone = not any(extent["data"] for extent in extents if extent["start"] < PATTERN)
-        assert gone == (drive.discard == "on"), f"{key}: discard {extents}"
-        zeroes = {None: "on", True: "on", False: "off"}[drive.detect_zeroes]
-        if zeroes == "on" and drive.discard == "on":
-            zeroes = "unmap"
-        assert inserted["detect_zeroes"] == zeroes, f"{key}: detect_zeroes {inserted['detect_zeroes']}"
+        assert gone == arrives, f"{key}: discard {extents}"
 
     # ---- cards, firmware, order
 
@@ -161,18 +198,24 @@ class Report:
 
     async def firmware(self) -> None:
         """Flash chips with OVMF only, writable variables, and the TPM."""
-        blocks = {one["device"]: one for one in await self.ask("query-block")}
-        flash = {name: one for name, one in blocks.items() if name.startswith("pflash")}
-        nodes = await self.ask("query-named-block-nodes")
-        chips = [
-            node["node-name"] for node in nodes if "pflash" in node["node-name"] and node["drv"] != "file"
-        ]
+        chips = [await self.flash(name) for name in ("pflash0", "pflash1")]
+        nodes = {node["node-name"]: node for node in await self.ask("query-named-block-nodes")}
         if self.config.get("bios") == "ovmf":
-            assert len(flash) == 2 or len(chips) == 2, f"bios: {list(blocks)} {chips}"
+            code, variables = (nodes[name] for name in chips)
+            assert (code["ro"], variables["ro"]) == (True, self.template), "bios: what may be written"
+            if efi := self.config.get("efidisk0"):
+                assert Path(leaf(variables["file"])).name == Path(efi.file).name, "efidisk0"
         else:
-            assert not flash, "bios: flash chips nobody asked for"
+            assert chips == ["", ""], f"bios: flash chips nobody asked for {chips}"
         models = [one["model"] for one in await self.ask("query-tpm")]
         assert models == (["tpm-tis"] if self.config.get("tpmstate0") else []), "tpmstate0"
+
+    async def flash(self, name: str) -> str:
+        """The node in a flash chip; empty when the board has none."""
+        try:
+            return str(await self.ask("qom-get", {"path": "/machine", "property": name}))
+        except MonitorError:  # the chip is a part of the board only when there is firmware for it
+            return ""
 
     async def boot_order(self) -> None:
         """The firmware gets the devices in the order of the list, and no others."""
