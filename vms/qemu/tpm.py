@@ -125,7 +125,7 @@ async def _ready(process: subprocess.Popen[bytes], socket: Path, pidfile: Path) 
 
     Never by trying a connection: ``--terminate`` ends it when its first client leaves.
     """
-    while process.poll() is None and not (socket.exists() and _holds(pidfile, process.pid)):  # noqa: ASYNC110
+    while process.poll() is None and not (socket.exists() and _holds(pidfile, process.pid)):  # noqa: ASYNC110, ASYNC240
         await asyncio.sleep(0.002)
 
 
