@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -76,9 +77,8 @@ class House:
         """The role processes of this home that run now, whoever their parent is."""
         found = {}
         for record in (self.home / "run").glob("*.pid"):
-            words = record.read_text().split()
-            if words and psutil.pid_exists(int(words[0])):
-                process = psutil.Process(int(words[0]))
+            with suppress(psutil.NoSuchProcess, FileNotFoundError, IndexError):  # it ended this very moment
+                process = psutil.Process(int(record.read_text().split()[0]))
                 if process.status() != psutil.STATUS_ZOMBIE:
                     found[record.stem] = process
         return found
