@@ -15,7 +15,7 @@ from vms.hardware.pci import PciPlan
 
 _NEWEST_REVISION = 99
 _TEMPLATE_KEYS = re.compile(
-    r"(name|smbios1|scsihw|bios|machine|arch|template|efidisk0|args|(ide|sata|scsi|virtio)\d+)"
+    r"(name|scsihw|bios|machine|arch|template|efidisk0|(ide|sata|scsi|virtio)\d+)"
 )
 
 
