@@ -11,7 +11,7 @@ from django.db.models import Count, F, Q, Window
 from django.db.models.functions import RowNumber
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from vms import access
@@ -40,10 +40,7 @@ class Shell:
 
     @property
     def create_url(self) -> str:
-        try:
-            return reverse("vms:create")
-        except NoReverseMatch:
-            return "/"
+        return reverse("vms:create")
 
     @property
     def create_reason(self) -> str:
