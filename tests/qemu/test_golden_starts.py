@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from guestkit.wires import Wires
 
 from vms.config import conffile
 from vms.config.vmconfig import VMConfig
-from vms.errors import LaunchError, VMError
+from vms.errors import MonitorError, VMError
 from vms.hardware.volume import resolve
 from vms.host.command import run
 from vms.qemu import tpm
@@ -41,8 +40,8 @@ def qemu_knows(node_facts: dict[str, Any]) -> QemuKnows:
 
 
 async def make_volume(lab: Lab, volume: str, content: Path | None = None) -> None:
-    """Make what stands behind a volume id on the bench, unless it is there already."""
-    if volume in ("none", "cdrom"):
+    """Make what stands behind a volume id on the bench's own storage, unless it is there already."""
+    if not volume.startswith("local:"):
         return
     source = resolve(volume, lab.facts.storages)
     target = Path(source.filename)
@@ -63,8 +62,9 @@ async def prepare(lab: Lab, config: VMConfig) -> None:
         await make_volume(lab, efi.file, Path(lab.facts.ovmf[f"vars-{efi.efitype or '2m'}"]))
     if state := config.get("tpmstate0"):
         await make_volume(lab, state.file)
-        await tpm.set_up(Path(resolve(state.file, lab.facts.storages).filename), lab.root / "ca")
-        await lab.start_tpm(VMID, Path(resolve(state.file, lab.facts.storages).filename))
+        image, version = Path(resolve(state.file, lab.facts.storages).filename), state.version or "v1.2"
+        await tpm.set_up(image, lab.root / "ca", version=version)
+        await lab.start_tpm(VMID, image, version)
 
 
 def with_bridges(lab: Lab, config: VMConfig) -> None:
@@ -84,27 +84,59 @@ async def test_it_starts_as_asked_or_has_an_obstacle(lab: Lab, qemu_knows: QemuK
     config = VMConfig.parse(conffile.parse(path.read_text()).main)
     with_bridges(lab, config)
     obstacles = missing_for_config(config, lab.facts, qemu_knows)
-    if obstacles:
-        # Nothing to prepare on storages that do not exist; what the product makes of it must not run.
-        with pytest.raises((VMError, OSError)):
-            await begin(lab, config, {})
-        return
     await prepare(lab, config)
     with Wires(config) as wires:
         context = dataclasses.replace(lab.context(VMID), taps=wires.taps)
-        obstacles = missing_for_argv(command(config, context), qemu_knows)
+        if not obstacles:
+            obstacles = missing_for_argv(command(config, context), qemu_knows)
         if obstacles:
-            with pytest.raises(LaunchError):
-                await begin(lab, config, wires.taps, wires.fds)
+            with pytest.raises(VMError):
+                await begin(lab, config, wires)
             return
-        guest = await begin(lab, config, wires.taps, wires.fds)
+        guest = await begin(lab, config, wires)
     await Report(guest, config, lab.facts).check()
 
 
-async def begin(lab: Lab, config: VMConfig, taps: Mapping[str, Any], fds: Sequence[int] = ()) -> Guest:
+async def begin(lab: Lab, config: VMConfig, wires: Wires) -> Guest:
     """Start the product's command line with the guest held still."""
-    context = dataclasses.replace(lab.context(VMID), taps=taps)
-    return await lab.start_argv(VMID, [*command(config, context), "-S"], pass_fds=fds)
+    context = dataclasses.replace(lab.context(VMID), taps=wires.taps)
+    return await lab.start_argv(VMID, [*command(config, context), "-S"], pass_fds=wires.fds)
+
+
+WRONG = [
+    ("memory", "320"),
+    ("cores", "3"),
+    ("cpu", "Nehalem"),
+    ("machine", "q35"),
+    ("balloon", "0"),
+    ("bios", "ovmf"),
+    ("net0", "virtio=BC:24:11:00:00:02"),
+    ("net0", "e1000=BC:24:11:00:00:01"),
+    ("scsi0", "discard=on"),
+    ("scsi0", "cache=unsafe"),
+    ("scsi0", "ro=1"),
+    ("scsi0", "detect_zeroes=0"),
+    ("scsi1", "discard=on"),
+    ("boot", "order=net0;scsi0"),
+    ("smbios1", "uuid=11111111-2222-4333-8444-555555555555"),
+]
+
+
+async def test_the_report_notices_what_was_not_asked(lab: Lab) -> None:
+    """One guest held against configurations that are each wrong in one thing: the net has no holes."""
+    disk = await lab.disk(VMID)
+    asked = {
+        "memory": "256", "cores": "2", "scsihw": "virtio-scsi-pci", "boot": "order=scsi0;net0",
+        "net0": "virtio=BC:24:11:00:00:01", "scsi0": disk,
+        "smbios1": "uuid=99999999-2222-4333-8444-555555555555",
+    }  # fmt: skip
+    guest = await lab.start(VMID, asked, ["-S"])
+    await Report(guest, VMConfig.parse(asked), lab.facts).check()
+    for key, value in WRONG:
+        wrong = {**asked, key: f"{disk},{value}" if key.startswith("scsi") else value}
+        with pytest.raises((AssertionError, MonitorError)):
+            await Report(guest, VMConfig.parse(wrong), lab.facts).check()
+            pytest.fail(f"{key}: {value} went unnoticed")
 
 
 def test_there_is_something_to_start() -> None:

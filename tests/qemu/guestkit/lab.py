@@ -99,10 +99,10 @@ class Lab:
         self.guests.append(guest)
         return guest
 
-    async def start_tpm(self, vmid: int, state: Path) -> None:
+    async def start_tpm(self, vmid: int, state: Path, version: str = "v2.0") -> None:
         """Start the emulator that serves the TPM of ``vmid`` from its state."""
         names = self.runs.prepare(vmid)
-        await tpm.start(names, state)
+        await tpm.start(names, state, version=version)
         self.tpms.add(vmid)
 
     async def close(self) -> None:

@@ -57,6 +57,8 @@ class Report:
         await self.identity()
         for key, drive in self.drives():
             await self.drive(key, drive)
+        if self.template:
+            return
         for key, _index, net in self.config.slots("net"):
             await self.card(key, net)
         await self.firmware()
@@ -145,7 +147,7 @@ class Report:
             if leaf(node["file"]) == str(image) and node["drv"] != "throttle"
         ]
         assert {"file"} < {node["drv"] for node in layers}, f"{key}: {layers}"
-        read_only = drive.is_cdrom or self.template or bool(getattr(drive, "readonly", None))
+        read_only = drive.is_cdrom or self.template or bool(getattr(drive, "read_only", None))
         assert inserted["ro"] == read_only, f"{key}: read-only"
         self.cache(key, drive, inserted, layers)
         self.zeroes(key, drive, inserted, layers)
@@ -201,6 +203,7 @@ class Report:
         chips = [await self.flash(name) for name in ("pflash0", "pflash1")]
         nodes = {node["node-name"]: node for node in await self.ask("query-named-block-nodes")}
         if self.config.get("bios") == "ovmf":
+            assert all(chips), "bios: no flash chips"
             code, variables = (nodes[name] for name in chips)
             assert (code["ro"], variables["ro"]) == (True, self.template), "bios: what may be written"
             if efi := self.config.get("efidisk0"):

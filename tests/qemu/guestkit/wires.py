@@ -23,7 +23,7 @@ class Wires:
         self.taps: dict[str, int | tuple[int, ...]] = {}
         self.fds: list[int] = []
         for key, _index, net in config.slots("net"):
-            if net.bridge:
+            if net.bridge and os.access(TUN, os.R_OK | os.W_OK):
                 opened = self._open(net.queues or 1)
                 self.taps[key] = opened[0] if len(opened) == 1 else opened
 
