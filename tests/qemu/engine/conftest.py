@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from enginekit import Engine, database_at
+from enginekit import Engine, database_at, layer_at, until
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +24,7 @@ def installation(django_db_blocker: Any) -> Iterator[Engine]:
     made = Engine()
     try:
         made.set_up()
-        with django_db_blocker.unblock(), database_at(made.home / "pvelite.sqlite3"):
+        with django_db_blocker.unblock(), database_at(made.home / "pvelite.sqlite3"), layer_at(made.redis):
             yield made
     finally:
         made.close()
@@ -29,6 +33,8 @@ def installation(django_db_blocker: Any) -> Iterator[Engine]:
 @pytest.fixture
 def engine(installation: Engine) -> Iterator[Engine]:
     """The installation with its worker running and no VM; whatever a test leaves is removed."""
+    if installation.redis_process is None:
+        installation.start_redis()
     if installation.process is None or installation.process.poll() is not None:
         installation.start()
     yield installation
@@ -37,29 +43,22 @@ def engine(installation: Engine) -> Iterator[Engine]:
 
 def wipe(engine: Engine) -> None:
     """Back to an empty installation."""
-    import os
-    import signal
-    from contextlib import suppress
-
-    from enginekit import until
-
     from vms.models import VM, Task, Volume
 
+    if engine.process is None:
+        engine.start()
     for pid in engine.qemus().values():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    if engine.process is not None:
-        until(
-            lambda: (
-                not VM.everything.exclude(status="stopped").exists()
-                and not Task.objects.filter(status__in=("queued", "running")).exists()
-            ),
-            "the worker has settled everything",
-            20,
-        )
+    until(
+        lambda: (
+            not VM.everything.exclude(status="stopped").exists()
+            and not Task.objects.filter(status__in=("queued", "running")).exists()
+        ),
+        "the worker has settled everything",
+        20,
+    )
     VM.everything.all().delete()
     Volume.objects.all().delete()
     Task.objects.all().delete()
-    import shutil
-
     shutil.rmtree(engine.home / "local" / "images", ignore_errors=True)

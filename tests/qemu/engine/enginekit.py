@@ -33,12 +33,13 @@ def until(probe: Callable[[], Any], what: str, timeout: float = 30) -> Any:
 
 
 class Engine:
-    """One installation with a worker and nothing else. Its Redis address leads nowhere unless given."""
+    """One installation with a worker, a private Redis and nothing else."""
 
-    def __init__(self, redis: str = "") -> None:
+    def __init__(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="pve-", dir="/tmp"))
         self.home.chmod(0o711)
-        self.redis = redis or f"unix://{self.home}/nobody.sock"
+        self.redis = f"unix://{self.home}/redis.sock"
+        self.redis_process: subprocess.Popen[bytes] | None = None
         self.log = self.home / "worker.out"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -65,6 +66,23 @@ class Engine:
             env=self.environ,
             check=True,
         )
+
+    def start_redis(self) -> None:
+        """Start the bell."""
+        self.redis_process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", f"{self.home}/redis.sock", "--save", "",
+             "--dir", str(self.home)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        until((self.home / "redis.sock").exists, "Redis listens", 10)
+
+    def kill_redis(self) -> None:
+        """kill -9."""
+        if self.redis_process is not None:
+            self.redis_process.kill()
+            self.redis_process.wait()
+            self.redis_process = None
+            (self.home / "redis.sock").unlink(missing_ok=True)
 
     def start(self) -> None:
         """Start the worker; returns when it beats."""
@@ -100,6 +118,7 @@ class Engine:
     def close(self) -> None:
         """End all of it: the worker, its guests, the home."""
         self.kill()
+        self.kill_redis()
         for pid in self.qemus().values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -118,7 +137,8 @@ class Engine:
         """Command lines of every process that names this home, the worker aside."""
         found = []
         for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or (self.process and int(entry.name) == self.process.pid):
+            ours = [process.pid for process in (self.process, self.redis_process) if process]
+            if not entry.name.isdigit() or int(entry.name) in ours:
                 continue
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
@@ -182,9 +202,9 @@ class Engine:
         until(finished, f"{task.label} ends; worker says:\n{self.log.read_text()[-3000:]}", timeout)
         return task
 
-    def do(self, verb: str, vm: VM, timeout: float = 30, **params: str) -> Task:
+    def do(self, verb: str, vm: VM, within: float = 30, **params: str) -> Task:
         """Do it and insist that it went well."""
-        task = self.end(self.submit(verb, vm, **params), timeout)
+        task = self.end(self.submit(verb, vm, **params), within)
         told = f"{task.message}\n{task.detail}\n" + "\n".join(line.text for line in task.lines.all())
         assert task.status in ("ok", "warnings"), told
         vm.refresh_from_db()
@@ -198,6 +218,19 @@ class Engine:
             return vm.status == wanted
 
         until(there, f"VM {vm.vmid} is {wanted}", timeout)
+
+
+@contextlib.contextmanager
+def layer_at(url: str) -> Iterator[None]:
+    """Ring and hint through the Redis at ``url``."""
+    from channels.layers import channel_layers
+    from channels_redis.pubsub import RedisPubSubChannelLayer
+
+    before = channel_layers.set("default", RedisPubSubChannelLayer(hosts=[url], prefix="pvelite"))
+    try:
+        yield
+    finally:
+        channel_layers.set("default", before)
 
 
 @contextlib.contextmanager
