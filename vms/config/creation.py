@@ -1,95 +1,87 @@
-"""What a machine gets at its creation and nobody typed.
-
-The additions are PVE's: a default boot order, a random SMBIOS UUID, a generation id, MAC addresses and the
-``meta`` line. One is ours: the machine type is always pinned to the newest version this node has, so that an
-update of QEMU never changes the hardware under an installed system (PVE pins Windows guests only).
-"""
+"""What creation adds to a configuration: boot order, identity, MAC addresses, a pinned machine version."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import secrets
 import time
-import uuid
+import uuid as uuids
 from collections.abc import Callable, Mapping
 
 from vms.config.vmconfig import VMConfig
 from vms.hardware.context import NodeFacts
+from vms.hardware.machine import Machine, Smbios1
+from vms.hardware.plan import machine_version
 
 MAC_PREFIX = "BC:24:11"
-"""The vendor prefix PVE generates under."""
-BOOT_BUSES = ("ide", "scsi", "virtio", "sata")
-"""Where the default boot order looks for the first disk, in this order."""
 
 
-def random_mac() -> str:
-    """A MAC address under :data:`MAC_PREFIX`."""
-    tail = secrets.token_bytes(3)
-    return ":".join([MAC_PREFIX, *(f"{byte:02X}" for byte in tail)])
+def new_uuid() -> str:
+    """A random UUID."""
+    return str(uuids.uuid4())
 
 
-def random_uuid() -> str:
-    """A UUID of version 4."""
-    return str(uuid.uuid4())
-
-
-def default_boot(config: VMConfig) -> str:
-    """``order=scsi0;ide2;net0``: the first disk, the first CD-ROM, the first network card."""
-    disks: list[str] = []
-    cds: list[str] = []
-    for bus in BOOT_BUSES:
-        for key, _, drive in config.slots(bus):
-            (cds if drive.value("media") == "cdrom" else disks).append(key)
-    nets = [key for key, _, _ in config.slots("net")]
-    return "order=" + ";".join(keys[0] for keys in (disks, cds, nets) if keys)
-
-
-def pinned_machine(wanted: str, facts: NodeFacts) -> str:
-    """The newest versioned type of ``wanted``'s family (``pc``, ``q35``); ``wanted`` if none is known."""
-    family = {"": "i440fx", "pc": "i440fx", "q35": "q35"}.get(wanted)
-    if family is None:
-        return wanted
-    versions = []
-    for name in facts.machines:
-        match = re.fullmatch(rf"pc-{family}-([0-9]+)\.([0-9]+)", name)
-        if match:
-            versions.append(((int(match[1]), int(match[2])), name))
-    return max(versions)[1] if versions else wanted
+def new_mac() -> str:
+    """A random address with our prefix."""
+    return ":".join([MAC_PREFIX, *(f"{byte:02X}" for byte in secrets.token_bytes(3))])
 
 
 def complete(
     mapping: Mapping[str, str],
     facts: NodeFacts,
     *,
-    new_mac: Callable[[], str] = random_mac,
-    new_uuid: Callable[[], str] = random_uuid,
-    now: Callable[[], float] = time.time,
+    uuid: Callable[[], str] = new_uuid,
+    macs: Callable[[], str] = new_mac,
+    now: int | None = None,
 ) -> dict[str, str]:
-    """``mapping`` with everything a new machine is given. What was set stays as it was set.
+    """``mapping`` with everything creation adds; what is already there is never changed.
 
-    Raises :class:`ConfigErrors` when ``mapping`` is wrong.
+    ``uuid`` and ``macs`` make one value a call, ``now`` is the time in seconds since 1970. Given all three,
+    the function is pure. Raises :class:`ConfigErrors` when the mapping does not parse.
     """
-    made = dict(mapping)
-    config = VMConfig.parse(made)
-    for key, _, nic in config.slots("net"):
-        if not nic.macaddr:
-            made[key] = with_mac(made[key], new_mac())
-    if "boot" not in made and "bootdisk" not in made:
-        made["boot"] = default_boot(config)
-    smbios = made.get("smbios1", "")
-    if "uuid=" not in smbios:
-        made["smbios1"] = ",".join(filter(None, [f"uuid={new_uuid()}", smbios]))
-    if made.get("vmgenid", "1") == "1":
-        made["vmgenid"] = new_uuid()
-    head, _, rest = made.get("machine", "").partition(",")
-    pinned = pinned_machine(head.removeprefix("type="), facts)
-    if pinned:
-        made["machine"] = ",".join(filter(None, [pinned, rest]))
-    made.setdefault("meta", f"creation-qemu={facts.qemu_version},ctime={int(now())}")
-    return made
+    config = VMConfig.parse(mapping)
+    found = dict(config.mapping)
+    if "boot" not in found and "bootdisk" not in found:
+        found["boot"] = default_boot_order(config)
+    smbios = config.part("smbios1", Smbios1)
+    if smbios.uuid is None:
+        found["smbios1"] = dataclasses.replace(smbios, uuid=uuid()).format()
+    if found.get("vmgenid", "1") == "1":
+        found["vmgenid"] = uuid()
+    made = now if now is not None else int(time.time())
+    version = re.match(r"\d+\.\d+(\.\d+)?", facts.qemu_version)
+    if version:
+        found.setdefault("meta", f"creation-qemu={version[0]},ctime={made}")
+    taken = {net.macaddr.upper() for _, _, net in config.slots("net") if net.macaddr}
+    for key, _, net in config.slots("net"):
+        if net.macaddr is None:
+            address = next(mac for mac in iter(macs, "") if mac.upper() not in taken)
+            taken.add(address.upper())
+            found[key] = dataclasses.replace(net, macaddr=address).format()
+    machine = pinned_machine(config.part("machine", Machine), facts)
+    if machine is not None:
+        found["machine"] = machine
+    return found
 
 
-def with_mac(text: str, mac: str) -> str:
-    """A network card's text with its MAC address filled in."""
-    head, comma, rest = text.partition(",")
-    return f"{head.removeprefix('model=')}={mac}{comma}{rest}"
+def default_boot_order(config: VMConfig) -> str:
+    """The first disk (ide, scsi, virtio, sata), the first CD drive, the first network card."""
+    disks = [key for key, _, drive in config.drives() if not drive.is_cdrom]
+    discs = [key for key, _, drive in config.drives() if drive.is_cdrom and not drive.is_cloudinit]
+    cards = [key for key, _, _ in config.slots("net")]
+    return "order=" + ";".join([*disks[:1], *discs[:1], *cards[:1]])
+
+
+def pinned_machine(machine: Machine, facts: NodeFacts) -> str | None:
+    """The board with the newest version this node's QEMU has; ``None`` when nothing is to be pinned."""
+    kind = machine.type or "pc"
+    if facts.arch != "x86_64" or kind not in ("pc", "q35"):
+        return None
+    family = "pc-q35" if kind == "q35" else "pc-i440fx"
+    known = [name for name in facts.machines if re.fullmatch(rf"{family}-\d+\.\d+", name)]
+    newest = max(known, key=lambda name: machine_version(name) or (0, 0, 0), default="")
+    if not newest:
+        major, minor = facts.version
+        newest = f"{family}-{major}.{minor}"
+    return dataclasses.replace(machine, type=newest).format()

@@ -109,7 +109,7 @@ def model(plan: Plan) -> Iterator[Part]:
     flags |= _forced(plan, cpu, base)
     words = [base, *([f"level={cpu.level}"] if cpu.level is not None else [])]
     words += [flags[name] for name in sorted(flags)]
-    if cpu.guest_phys_bits is not None:
+    if cpu.guest_phys_bits is not None and plan.qemu_at_least(9, 1):
         words.append(f"guest-phys-bits={cpu.guest_phys_bits}")
     if cpu.phys_bits:
         words.append(_phys_bits(cpu.phys_bits, plan.kvm))

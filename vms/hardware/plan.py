@@ -14,9 +14,7 @@ from vms.hardware.machine import Machine
 from vms.hardware.pci import PciPlan
 
 _NEWEST_REVISION = 99
-_TEMPLATE_KEYS = re.compile(
-    r"(name|scsihw|bios|machine|arch|template|efidisk0|(ide|sata|scsi|virtio)\d+)"
-)
+_TEMPLATE_KEYS = re.compile(r"(name|scsihw|bios|machine|arch|template|efidisk0|(ide|sata|scsi|virtio)\d+)")
 
 
 def machine_version(text: str) -> tuple[int, int, int] | None:

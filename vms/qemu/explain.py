@@ -1,0 +1,77 @@
+"""The command line told by wizard tab: which key caused which argument. Secrets are masked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vms.hardware import slot_of
+from vms.hardware.parts import Part
+
+TABS = ("General", "OS", "System", "Disks", "CPU", "Memory", "Network")
+MASK = "********"
+_BY_KEY = {
+    "General": ("name", "tags", "onboot", "startup", "template", "args", "arch", ""),
+    "OS": ("ostype", "localtime", "startdate", "tdf", "boot", "bootdisk"),
+    "Disks": ("scsihw",),
+    "CPU": ("cpu", "cores", "sockets", "vcpus", "kvm", "affinity"),
+    "Memory": ("memory", "balloon", "numa", "hugepages", "shares", "allow-ksm"),
+}
+_BY_SLOT = {"net": "Network", "ipconfig": "Network", "numa": "Memory"} | dict.fromkeys(
+    ("ide", "sata", "scsi", "virtio", "unused"), "Disks"
+)
+_SECRET = re.compile(r"(password|passwd|secret|key-secret|token)=([^,]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One option of the command line. ``key`` is the configuration key that asked for it; empty when it is
+    always there. ``text`` is how a person reads it."""
+
+    key: str
+    words: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The arguments of one wizard tab."""
+
+    tab: str
+    arguments: tuple[Argument, ...]
+
+
+def tab_of(key: str) -> str:
+    """The wizard tab on which ``key`` is set."""
+    for tab, keys in _BY_KEY.items():
+        if key in keys:
+            return tab
+    slot = slot_of(key)
+    return _BY_SLOT.get(slot[0].name, "System") if slot else "System"
+
+
+def masked(word: str) -> str:
+    """``word`` with the values of secrets hidden."""
+    return _SECRET.sub(rf"\1={MASK}", word)
+
+
+def explain(parts: Sequence[Part]) -> list[Group]:
+    """The arguments of ``vms.qemu.cmdline.parts`` grouped by tab, in the wizard's order."""
+    found: dict[str, list[Argument]] = {tab: [] for tab in TABS}
+    for part in parts:
+        words = tuple(masked(word) for word in part.argv())
+        found[tab_of(part.key)].append(Argument(part.key, words))
+    return [Group(tab, tuple(arguments)) for tab, arguments in found.items() if arguments]
+
+
+def difference(before: Sequence[Part], after: Sequence[Part]) -> tuple[list[Argument], list[Argument]]:
+    """What a change takes away and what it adds."""
+    old = [Argument(part.key, tuple(masked(word) for word in part.argv())) for part in before]
+    new = [Argument(part.key, tuple(masked(word) for word in part.argv())) for part in after]
+    gone = [argument for argument in old if argument.words not in {item.words for item in new}]
+    come = [argument for argument in new if argument.words not in {item.words for item in old}]
+    return gone, come
