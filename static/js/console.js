@@ -88,7 +88,7 @@ function connect(ticket, path) {
     connected = true;
     tries = 0;
     say(viewOnly ? "Connected, view only" : "Connected", "running");
-    if (!viewOnly && (document.activeElement === document.body || root.contains(document.activeElement)) && !find("details[open]")) mine.focus();
+    if (!viewOnly && (document.activeElement === document.body || root.contains(document.activeElement)) && !find("details[open]")) mine.focus({ preventScroll: true });
   });
   rfb.addEventListener("disconnect", () => {
     if (rfb !== mine) return;
@@ -203,6 +203,15 @@ root.addEventListener("click", (event) => {
     button.setAttribute("aria-pressed", down);
     hold(rfb, button.dataset.hold, down);
   } else if (button.dataset.act) acts[button.dataset.act]?.(button, event);
+});
+
+/* In a window of its own there is no htmx to send the form in place. */
+find("[data-start]")?.addEventListener("submit", async (event) => {
+  if (window.htmx) return;
+  event.preventDefault();
+  const form = event.target;
+  const answer = await fetch(form.action, { method: "POST", body: new FormData(form), headers: { "HX-Request": "true" } });
+  say(answer.ok ? "Start requested" : "Not started; the VM page says why", answer.ok ? "busy" : "error");
 });
 
 /* Without this a keyboard user could never leave the screen: Tab belongs to the guest. */

@@ -34,6 +34,19 @@ BRIGHT = """() => {
   return bright;
 }"""
 
+PRESS = """async () => {
+  const keys = await import("/static/js/console-keys.js"), said = [];
+  const rfb = { sendKey: (symbol, code, down) =>
+    said.push(`${down === undefined ? "" : down ? "+" : "-"}${code ?? "symbol " + symbol}`) };
+  for (const each of "A>/\u00e9\\n") keys.character(rfb, each);
+  keys.chord(rfb, ["ControlLeft", "AltLeft", "F2"]);
+  return said;
+}"""
+PRESSED = [
+    "+ShiftLeft", "KeyA", "-ShiftLeft", "+ShiftLeft", "Period", "-ShiftLeft", "Slash", "symbol 233", "Enter",
+    "+ControlLeft", "+AltLeft", "+F2", "-F2", "-AltLeft", "-ControlLeft",
+]  # fmt: skip
+
 
 class Guest:
     """A machine without a disk: SeaBIOS draws on its screen and reads its keyboard."""
@@ -210,6 +223,7 @@ def test_its_own_window_on_a_phone(desk: Any, site: str, rows: Any) -> None:
             page.get_by_role("button", name="Esc", exact=True).click()  # SeaBIOS's boot menu
             wait_for("the boot menu", lambda: bright(page) != before, 20)
             expect(page.get_by_role("button", name="Show keyboard")).to_be_visible()
+            assert page.evaluate(PRESS) == PRESSED
             assert complaints == []
             browser.close()
     finally:
