@@ -1,0 +1,148 @@
+"""The queue's promises: claimed once, ended once, locks given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from vms.errors import AccessError, ConfigErrors, LockedError, StateError
+from vms.models import VM, Node, Task
+from vms.operations.base import submit, submit_on
+from vms.tasks import queue
+from vms.worker import rows
+
+
+def test_a_row_is_claimed_once(make_vm: Callable[..., VM], node: Node) -> None:
+    task = submit("qmstart", vm=make_vm(), user=None)
+    assert [row.pk for row in queue.claim(node, "a" * 32)] == [task.pk]
+    assert queue.claim(node, "b" * 32) == []
+    task.refresh_from_db()
+    assert (task.status, task.boot) == ("running", "a" * 32)
+
+
+def test_rows_of_another_node_are_left_alone(make_vm: Callable[..., VM]) -> None:
+    submit("qmstart", vm=make_vm(), user=None)
+    assert queue.claim(Node.objects.create(name="pve2"), "a" * 32) == []
+
+
+def test_only_the_claiming_life_may_end_a_row(make_vm: Callable[..., VM], node: Node) -> None:
+    """A worker presumed dead does not overwrite what its heir decided."""
+    task = submit("qmstart", vm=make_vm(), user=None)
+    queue.claim(node, "old")
+    assert [row.pk for row in queue.inherit(node, "new")] == [task.pk]
+    assert not queue.finish(task, "old", Task.Status.OK)
+    assert queue.finish(task, "new", Task.Status.ERROR, message="lost")
+    assert not queue.finish(task, "new", Task.Status.OK)
+    task.refresh_from_db()
+    assert (task.status, task.message) == ("error", "lost")
+    assert [line.text for line in task.lines.all()] == ["TASK ERROR: lost"]
+    assert queue.inherit(node, "newer") == []
+
+
+def test_the_log_closes_as_in_pve(make_vm: Callable[..., VM], node: Node) -> None:
+    task = submit("qmstart", vm=make_vm(), user=None)
+    queue.claim(node, "a")
+    queue.write(task, queue.Line("careful", "warning"))
+    queue.finish(task, "a", Task.Status.WARNINGS, lines=[queue.Line("again", "warning")])
+    assert [line.text for line in task.lines.all()] == ["careful", "again", "TASK WARNINGS: 2"]
+
+
+def test_a_waiting_row_is_cancelled_at_once_and_gives_back_its_lock(make_vm: Callable[..., VM]) -> None:
+    vm = make_vm()
+    task = submit("qmdestroy", vm=vm, user=None)
+    vm.refresh_from_db()
+    assert vm.lock == "destroyed"
+    assert queue.request_cancel(task)
+    task.refresh_from_db()
+    vm.refresh_from_db()
+    assert (task.status, vm.lock) == ("cancelled", "")
+    assert not queue.request_cancel(task)
+
+
+def test_a_running_row_is_asked_to_stop(make_vm: Callable[..., VM], node: Node) -> None:
+    task = submit("qmstart", vm=make_vm(), user=None)
+    queue.claim(node, "a")
+    assert queue.cancellations(node, "a") == []
+    assert queue.request_cancel(task)
+    assert queue.cancellations(node, "a") == [task.pk]
+
+
+def test_a_locked_vm_refuses_and_names_the_holder(make_vm: Callable[..., VM], anna: object) -> None:
+    vm = make_vm()
+    submit("qmdestroy", vm=vm, user=None)
+    with pytest.raises(
+        LockedError, match=r"locked \(destroyed\) by 'Destroy 100 \(web\)', started by system"
+    ):
+        submit("qmstart", vm=vm, user=None)
+    with pytest.raises(LockedError):
+        submit("qmdestroy", vm=vm, user=None)
+
+
+def test_locks_without_a_task_are_freed(make_vm: Callable[..., VM], node: Node) -> None:
+    """Those that only our tasks hold; a lock somebody set on purpose stays."""
+    free, held, kept = make_vm(100), make_vm(101), make_vm(102)
+    submit("qmdestroy", vm=held, user=None)
+    VM.everything.filter(pk=free.pk).update(lock="create")
+    VM.everything.filter(pk=kept.pk).update(lock="backup")
+    rows.free_locks(node, set())
+    assert list(VM.everything.values_list("lock", flat=True)) == ["", "destroyed", "backup"]
+
+
+@pytest.mark.parametrize("verb", ["qmstart", "qmstop", "qmshutdown", "qmreboot", "qmreset", "qmpause"])
+def test_power_needs_its_privilege(
+    make_vm: Callable[..., VM], anna: object, grant: Callable[..., object], verb: str
+) -> None:
+    vm = make_vm(status="stopped" if verb == "qmstart" else "running")
+    with pytest.raises(AccessError, match=r"\(/vms/100, VM.PowerMgmt\)"):
+        submit(verb, vm=vm, user=anna)
+    task = submit(verb, vm=vm, user=grant(anna, "/vms/100", "PVEVMUser"))
+    assert (task.status, task.username, task.upid.split(":")[5:7]) == ("queued", "anna", [verb, "100"])
+
+
+def test_parameters_are_checked_by_key(make_vm: Callable[..., VM]) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        submit("qmstop", vm=make_vm(), user=None, params={"timeout": "soon", "how": "gently"})
+    assert set(caught.value.by_key()) == {"timeout", "how"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "columns", "words"),
+    [
+        ("qmstart", {"status": "running"}, "VM 100 already running"),
+        ("qmstart", {"status": "paused"}, "VM 100 already running"),
+        ("qmstart", {"stage": "draft"}, "finish its wizard"),
+        ("qmshutdown", {"status": "stopped"}, "VM 100 is not running"),
+        ("qmshutdown", {"status": "paused"}, "VM is paused - cannot shutdown"),
+        ("qmreboot", {"status": "paused"}, "VM is paused - cannot shutdown"),
+        ("qmreset", {"status": "stopped"}, "VM 100 is not running"),
+        ("qmresume", {"status": "running"}, "running already"),
+        ("qmdestroy", {"status": "running"}, "VM 100 is running - destroy failed"),
+        ("qmdestroy", {"stage": "draft"}, "is a draft"),
+        ("qmcreate", {"stage": "defined"}, "VM 100 already exists on node 'pve1'"),
+    ],
+)
+def test_the_wrong_moment(make_vm: Callable[..., VM], verb: str, columns: dict[str, str], words: str) -> None:
+    with pytest.raises(StateError) as caught:
+        submit(verb, vm=make_vm(**columns), user=None)
+    assert words in str(caught.value)
+    assert not Task.objects.exists()
+
+
+def test_protection(make_vm: Callable[..., VM]) -> None:
+    with pytest.raises(StateError, match="can't remove VM 100 - protection mode enabled"):
+        submit("qmdestroy", vm=make_vm(config={"protection": "1"}), user=None)
+
+
+def test_a_template_does_not_start(make_vm: Callable[..., VM]) -> None:
+    with pytest.raises(StateError, match="you can't start a vm if it's a template"):
+        submit("qmstart", vm=make_vm(config={"template": "1"}), user=None)
+
+
+def test_a_verb_about_the_node(node: Node, anna: object) -> None:
+    with pytest.raises(AccessError):
+        submit_on("storagescan", node=node, user=anna)
+    task = submit_on("storagescan", node=node, user=None)
+    assert (task.vm, task.label) == (None, "Scan storage")
+    with pytest.raises(ValueError, match="about a VM"):
+        submit_on("qmstart", node=node, user=None)

@@ -1,0 +1,163 @@
+"""The library's rows, and what may stand in a drive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vms.errors import AccessError, ConfigErrors, NotFound, StateError
+from vms.models import VM, AuditEntry, Node, Storage, StorageStatus, Volume
+from vms.models.configuration import apply_pending, config_of, save_config
+from vms.operations.destroy import erase, forget, owned
+from vms.operations.volumes import find_volume, register_upload, remove_iso, users_of
+from vms.storage import base
+from vms.worker import storages
+
+
+@pytest.fixture
+def iso(storage: Storage, node: Node) -> Volume:
+    return register_upload(storage, node, "debian.iso", 1 << 20, "ab" * 32, None)
+
+
+def test_an_upload_gets_its_row(iso: Volume, storage: Storage, node: Node, operator: Any) -> None:
+    assert (iso.volid, iso.content, iso.node, iso.present) == ("local:iso/debian.iso", "iso", node, True)
+    again = register_upload(storage, node, "iso/debian.iso", 2 << 20, "cd" * 32, operator)
+    assert (again.pk, again.size) == (iso.pk, 2 << 20)
+    assert AuditEntry.objects.filter(action="upload", username="root").exists()
+
+
+def test_an_iso_in_use_stays(iso: Volume, make_vm: Callable[..., VM], operator: Any, anna: Any) -> None:
+    make_vm(101, {"ide2": "local:iso/debian.iso,media=cdrom"})
+    assert users_of(iso) == ["VM 101 (ide2)"]
+    with pytest.raises(StateError, match=r"is used by VM 101 \(ide2\)"):
+        remove_iso(iso, operator)
+    with pytest.raises(AccessError):
+        remove_iso(iso, anna)
+
+
+def test_an_unused_iso_is_removed_by_a_task(iso: Volume, operator: Any) -> None:
+    task = remove_iso(iso, operator)
+    assert (task.type, task.label) == ("imgdel", "Remove local:iso/debian.iso")
+
+
+def test_a_disk_is_no_iso(storage: Storage, node: Node, operator: Any) -> None:
+    disk = Volume.objects.create(
+        storage=storage, node=node, name="100/vm-100-disk-0.raw", content="images", format="raw", vmid=100
+    )
+    with pytest.raises(StateError, match="is a disk"):
+        remove_iso(disk, operator)
+    with pytest.raises(NotFound):
+        find_volume("local:iso/none.iso", node)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("scsi0", "/etc/shadow", "a path of the host"),
+        ("scsi0", "/dev/sda", "a path of the host"),
+        ("scsi0", "nowhere:8", "storage 'nowhere' does not exist"),
+        ("ide2", "local:iso/gone.iso,media=cdrom", "there is no volume"),
+        ("scsi0", "local:iso/debian.iso", "goes into a CD drive"),
+        ("scsi0", "local:101/vm-101-disk-0.raw", "belongs to VM 101"),
+    ],
+)
+def test_what_may_not_be_in_a_drive(
+    iso: Volume, storage: Storage, node: Node, make_vm: Callable[..., VM], key: str, text: str, words: str
+) -> None:
+    Volume.objects.create(
+        storage=storage, node=node, name="101/vm-101-disk-0.raw", content="images", format="raw", vmid=101
+    )
+    vm = make_vm()
+    before = config_of(vm)
+    with pytest.raises(ConfigErrors) as caught:
+        save_config(vm, before | {key: text})
+    assert words in caught.value.by_key()[key]
+    assert config_of(VM.everything.get(pk=vm.pk)) == before
+
+
+def test_efi_and_tpm_are_drives(make_vm: Callable[..., VM], iso: Volume) -> None:
+    """They have rows, so that they are allocated and removed like every disk."""
+    config = {"efidisk0": "local:1,efitype=4m", "tpmstate0": "local:1,version=v2.0", "scsi0": "local:0.5"}
+    vm = make_vm(config=config)
+    assert config_of(vm) == config
+    assert [disk.slot for disk in vm.disks.all()] == ["efidisk0", "scsi0", "tpmstate0"]
+
+
+def test_pending_changes(make_vm: Callable[..., VM]) -> None:
+    vm = make_vm(config={"memory": "512", "onboot": "1"})
+    vm.pending = {"memory": "1024", "onboot": None, "cores": "2"}
+    apply_pending(vm)
+    fresh = VM.everything.get(pk=vm.pk)
+    assert (config_of(fresh), fresh.pending) == ({"memory": "1024", "cores": "2"}, {})
+
+
+def seen(storage: Storage, *volumes: base.Volume, active: bool = True) -> storages.Seen:
+    status = base.StorageStatus(active=active, total=10, used=4, available=6, text="broken")
+    return storages.Seen(storage, status, volumes)
+
+
+def found(name: str, size: int = 1) -> base.Volume:
+    content, vmid = ("iso", None) if name.startswith("iso/") else ("images", int(name.split("/")[0]))
+    fmt = name.rpartition(".")[2]
+    return base.Volume(
+        volid=f"local:{name}", content=content, format=fmt, size=size, used=size, path=Path(name), vmid=vmid
+    )  # type: ignore[arg-type]
+
+
+def test_a_scan_brings_rows_in_line(node: Node, storage: Storage, make_vm: Callable[..., VM]) -> None:
+    disk, one, two = found("100/vm-100-disk-0.qcow2"), found("iso/one.iso"), found("iso/two.iso")
+    assert storages.store(node, seen(storage, disk, one, two), storages.known(storage, node))
+    assert set(storages.known(storage, node)) == {
+        "100/vm-100-disk-0.qcow2",
+        "iso/one.iso",
+        "iso/two.iso",
+    }
+    make_vm(config={"ide2": "local:iso/one.iso,media=cdrom"})
+    assert storages.store(node, seen(storage, disk), storages.known(storage, node))
+    rows = storages.known(storage, node)
+    assert set(rows) == {"100/vm-100-disk-0.qcow2", "iso/one.iso"}  # in a drive: it stays, marked
+    assert not rows["iso/one.iso"].present
+    assert not storages.store(node, seen(storage, disk), rows)
+    assert storages.store(node, seen(storage, disk, one), rows)
+    assert Volume.objects.get(name="iso/one.iso").present
+
+
+def test_a_broken_storage_loses_no_row(node: Node, storage: Storage, iso: Volume) -> None:
+    storages.store(node, seen(storage, active=False), storages.known(storage, node))
+    assert Volume.objects.get(pk=iso.pk).present
+    assert StorageStatus.objects.get().error == "broken"
+
+
+def test_a_row_made_while_we_looked_stays(node: Node, storage: Storage) -> None:
+    before = storages.known(storage, node)
+    row = register_upload(storage, node, "new.iso", 1, "", None)
+    storages.store(node, seen(storage), before)
+    assert Volume.objects.filter(pk=row.pk, present=True).exists()
+
+
+def test_destroy_takes_only_its_own(
+    node: Node,
+    storage: Storage,
+    iso: Volume,
+    make_vm: Callable[..., VM],
+    grant: Callable[..., Any],
+    anna: Any,
+) -> None:
+    own = Volume.objects.create(
+        storage=storage, node=node, name="100/vm-100-disk-0.raw", content="images", format="raw", vmid=100
+    )
+    other = Volume.objects.create(
+        storage=storage, node=node, name="101/vm-101-disk-0.raw", content="images", format="raw", vmid=101
+    )
+    config = {"scsi0": own.volid, "ide2": f"{iso.volid},media=cdrom", "boot": "order=scsi0"}
+    vm = make_vm(config=config)
+    grant(anna, "/vms/100", "PVEVMUser")
+    assert owned(vm) == [own]
+    forget(vm, own)
+    erase(vm)
+    assert not VM.everything.exists()
+    assert set(Volume.objects.all()) == {iso, other}
+    assert not type(anna).objects.get(pk=anna.pk).acl_entries.exists()
