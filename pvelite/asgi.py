@@ -5,7 +5,7 @@ Consoles never come here: :class:`console.mux.ConsoleMux` pipes their upgrade to
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import URLRouter
@@ -26,10 +26,9 @@ async def nowhere(scope: Message, receive: Receive, send: Send) -> None:
 
 
 http = Bridge(wsgi)
-websocket: Any = OriginValidator(
-    AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, re_path(r"", nowhere)])),
-    settings.PUBLIC_ORIGINS,
-)
+fallback: Any = nowhere  # the stubs of re_path know views only
+routes = URLRouter([*websocket_urlpatterns, cast("Any", re_path(r"", fallback))])
+websocket: Any = OriginValidator(AuthMiddlewareStack(routes), settings.PUBLIC_ORIGINS)
 
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:
