@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ def known(storage: Storage, node: Node) -> dict[str, Volume]:
 
 async def look(storage: Storage, driver: DirectoryStorage) -> Seen:
     """Read one storage. Never raises for a storage that is broken: that is an answer."""
+    with contextlib.suppress(OSError, StorageError):  # what is wrong with it, status() says
+        await driver.prepare()
     status = await driver.status()
     if not status.active:
         return Seen(storage, status, ())
