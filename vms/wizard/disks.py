@@ -159,9 +159,6 @@ class Disks(Panel):
             fields["iothread"].note = "Works with the controller 'VirtIO SCSI single' only."
         if bus == "virtio":
             disable(fields, "A VirtIO disk has no such mark.", "ssd")
-        place = self.draft.offers.place(values.get("storage", ""))
-        if place and place.total:
-            fields["storage"].note = f"{gib(place.available)} free"
         fields["index"].note = f"0 to {BUS_SIZE.get(bus, 31) - 1}"
 
     def check(self, values: Texts, slot: str) -> dict[str, str]:
@@ -228,13 +225,14 @@ class Disks(Panel):
         if not {"bus", "index"} & set(good):
             return slot
         bus, index = values["bus"], values["index"]
+        if self.draft.typed.get(slot, {}).get("bus"):
+            return slot
         if "bus" in good and "index" not in good:
             free = free_index(self.draft, bus)
             index = "" if free is None else str(free)
-        if not index or self._slot_errors({"bus": bus, "index": index}, slot):
-            notes = {"bus": bus, "index": index or values["index"]}
-            self.draft.keep(slot, {**self.draft.typed.get(slot, {}), **notes})
-            if not index:
-                self.draft.blame(slot, "bus", f"Every {BUSES[bus]} place is taken; choose another bus.")
+        if not index:
+            self.draft.blame(slot, "bus", f"Every {BUSES[bus]} place is taken; choose another bus.", bus)
+            return slot
+        if f"{bus}{int(index)}" == slot:
             return slot
         return move(self.draft, slot, f"{bus}{int(index)}")

@@ -98,7 +98,8 @@ class OS(Panel):
         }  # fmt: skip
 
     def _file(self, key: str) -> str:
-        return self.mapping.get(key, "").partition(",")[0]
+        text = self.mapping.get(key, "")
+        return text.partition(",")[0] if "media=cdrom" in text else ""
 
     def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
         offers = self.draft.offers

@@ -98,9 +98,7 @@ class Network(Panel):
         for other in nic_slots(self.draft):
             if other == slot or not mac:
                 continue
-            known = self.draft.typed.get(other, {}).get("macaddr") or decompose(
-                other, self.mapping[other]
-            ).get("macaddr", "")
+            known = decompose(other, self.mapping[other]).get("macaddr", "")
             if known.upper() == mac:
                 return {"macaddr": f"{mac} is already the address of {other}; leave it empty for a new one."}
         return {}
@@ -115,9 +113,6 @@ class Network(Panel):
             parts["tag"] = ""
         if "macaddr" in parts:
             parts["macaddr"] = parts["macaddr"].upper()
-            if self.check({"macaddr": parts["macaddr"]}, slot):
-                mac = parts.pop("macaddr")
-                self.draft.keep(slot, {**self.draft.typed.get(slot, {}), "macaddr": mac})
         try:
             self.mapping[slot] = compose(slot, parts, self.mapping[slot])
         except ConfigError as error:

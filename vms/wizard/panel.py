@@ -96,9 +96,10 @@ class Panel:
         scope = self.scope(slot)
         values = {**self.values(slot), **self.draft.typed.get(scope, {})}
         form = OptionForm(self.fields(values, slot), values)
-        form.blame(self.check(values, slot) | self.draft.errors.get(scope, {}))
+        form.blame(self.draft.errors.get(scope, {}) | self.check(values, slot))
         if lenient:
-            for name in [name for name in form.errors if _only_missing(form, name)]:
+            emptied = self.draft.typed.get(scope, {})
+            for name in [name for name in form.errors if name not in emptied and _only_missing(form, name)]:
                 del form.errors[name]
         return form
 
@@ -116,10 +117,12 @@ class Panel:
         values = {**known, **posted}
         form = OptionForm(self.fields(values, slot), values)
         texts = form.texts()
-        self.draft.keep(scope, {n: values[n] for n in form.errors if values.get(n) and n in known | posted})
+        wrong = self.check({**values, **texts}, slot)
+        bad = {n for n in (*form.errors, *wrong) if n in values and (values[n] or saved.get(n))}
+        self.draft.keep(scope, {name: values[name] for name in bad})
         self.draft.forgive(scope)
         self.draft.touch({self.full(name, slot) for name in touched})
-        again = touched | (set(posted) & set(typed))
+        again = (touched | (set(posted) & set(typed))) - bad
         good = {name: texts[name] for name in again if name in texts and texts[name] != saved.get(name)}
         return self.take(good, {**values, **texts}, slot)
 

@@ -104,8 +104,8 @@ class Command:
     why_not: str = ""
 
 
-def command(draft: Draft) -> Command:
-    """What QEMU would get for this draft."""
+def command(draft: Draft, current: str = "") -> Command:
+    """What QEMU would get for this draft; the words that tab ``current`` causes come first."""
     vmid = draft.vm.vmid
     facts: NodeFacts = draft.facts
     storages = {**facts.storages, **{row.name: row.facts() for row in draft.offers.rows}}
@@ -119,7 +119,7 @@ def command(draft: Draft) -> Command:
     for part in parts:
         lines.setdefault(tab_of(part.key), []).append(shlex.join(part.argv()))
     labels = {tab.slug: tab.label for tab in TABS} | {"": "Always there"}
-    order = [slug for slug in labels if slug in lines]
+    order = sorted((slug for slug in labels if slug in lines), key=lambda slug: slug != current)
     groups = tuple(Words(slug, labels[slug], "\n".join(lines[slug])) for slug in order)
     words = [known.qemu_binary, *(word for part in parts for word in part.argv())]
     return Command(shlex.join(words), groups)

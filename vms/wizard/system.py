@@ -40,10 +40,10 @@ class System(Panel):
         mapping, stash = self.mapping, self.draft.stash
         efi, tpm = decompose("efidisk0", mapping.get("efidisk0", "")), mapping.get("tpmstate0", "")
         found = super().values(slot) | {
-            "efi": "1" if efi or stash.get("efi", "1") == "1" else "0",
+            "efi": stash.get("efi", "1"),
             "efi_storage": efi.get("file", "").partition(":")[0] or stash.get("efi_storage", ""),
             "efi_format": efi.get("format", "") or stash.get("efi_format", "qcow2"),
-            "tpm": "1" if tpm or stash.get("tpm") == "1" else "0",
+            "tpm": stash.get("tpm", "1" if tpm else "0"),
             "tpm_storage": tpm.partition(":")[0] or stash.get("tpm_storage", ""),
         }
         if not efi:
@@ -106,14 +106,13 @@ def settle(draft: Draft) -> None:
     """Add or remove the EFI and TPM disks as the System tab's choices ask."""
     values = System(draft).values("")
     if values["bios"] == "ovmf" and values["efi"] == "1":
-        keys = "1" if values["efidisk0.pre-enrolled-keys"] == "1" else "0"
-        keys = draft.stash.get("keys", keys)
+        keys = draft.stash.get("keys", values["efidisk0.pre-enrolled-keys"])
         parts = {"efitype": "4m", "pre-enrolled-keys": keys, "format": values["efi_format"]}
         small_disk(draft, "efidisk0", draft.stash.get("efi_storage") or values["efi_storage"]
                    or sole_place(draft), parts)  # fmt: skip
     else:
         draft.mapping.pop("efidisk0", None)
-    if draft.stash.get("tpm", values["tpm"]) == "1":
+    if values["tpm"] == "1":
         version = draft.stash.get("tpm_version") or values["tpmstate0.version"]
         store = draft.stash.get("tpm_storage") or values["tpm_storage"] or sole_place(draft)
         small_disk(draft, "tpmstate0", store, {"version": version})

@@ -179,7 +179,10 @@ class Hand:
             here = order.index(self.tab)
             extra = {"medium": "none"} if self.tab == "os" else {}
             self.next(**extra)
-            assert order.index(self.tab) == here + 1, (self.tab, re.findall(r"_error\">.*?</span>", self.html))
+            assert order.index(self.tab) == here + 1, (
+                self.tab,
+                re.findall(r"_error\">.*?</span>", self.html),
+            )
         return self
 
 
