@@ -16,6 +16,7 @@ from typing import Any
 from django.db import transaction
 
 from vms import access
+from vms.config.creation import complete
 from vms.config.vmconfig import check_config
 from vms.errors import ConfigError, ConfigErrors, StateError, StorageError, VMError
 from vms.models import VM, Disk, Storage, StorageStatus
@@ -244,8 +245,6 @@ async def remove(ctx: Context, vm: VM, volid: str) -> None:
 
 def define(vm: VM, volumes: Mapping[str, storage_base.Volume], facts: Any) -> None:
     """The one transaction in which the draft becomes a VM."""
-    from vms.config.creation import complete
-
     with transaction.atomic():
         rows = {disk.slot: disk for disk in vm.disks.select_related("storage")}
         mapping = config_of(vm)

@@ -26,6 +26,7 @@ from vms.network import tap
 from vms.network.tap import Tap
 from vms.operations.base import Context, Operation, operation
 from vms.qemu import process, tpm
+from vms.qemu.cmdline import command
 
 STATS_INTERVAL = 2
 """Seconds between two memory reports of the balloon device, as in PVE."""
@@ -71,8 +72,6 @@ async def bring_up(ctx: Context, vm: VM | None = None) -> None:
 
     ``vm``: its rows as they were just read; without it they are read here.
     """
-    from vms.qemu.cmdline import command
-
     services = ctx.services
     if vm is None or vm.pending:
         vm = await ctx.db(reload, ctx.vm)
