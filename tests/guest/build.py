@@ -28,7 +28,7 @@ from pathlib import Path
 
 import initrd
 import media
-from ingredients import BuildError, check_tools, unpack, wanted
+from ingredients import BuildError, check_tools, lists_changed, unpack, wanted
 
 HERE = Path(__file__).resolve().parent
 STARTED = time.monotonic()
@@ -54,23 +54,44 @@ def only_one(cache: Path) -> Iterator[None]:
         yield
 
 
-def build_key(files: dict[str, str]) -> str:
-    """Digest of everything a build depends on: these scripts and the package versions."""
-    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode())
+def digest_of_scripts() -> str:
+    """Digest of these scripts and of what they put into the guest."""
+    digest = hashlib.sha256()
     for path in sorted(HERE.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(str(path.relative_to(HERE)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:12]
+
+
+def newest_build(cache: Path, kind: str) -> Path | None:
+    """The last build of this flavour by these very scripts, whatever the packages' versions."""
+    made = [path for path in cache.glob(f"{kind}-*") if (path / "pieces.json").exists()]
+    return max(made, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def build(flavour: str, cache: Path, *, fresh: bool = False) -> dict[str, str]:
     """Build (or find) the guest of that kernel flavour; return piece → path."""
+    kind = f"{flavour}-{digest_of_scripts()}"
+    found = None if fresh else newest_build(cache, kind)
+    if found is None or lists_changed() > found.stat().st_mtime:
+        found = current_build(flavour, kind, cache, found, fresh=fresh)
+    pieces: dict[str, str] = json.loads((found / "pieces.json").read_text())
+    return {name: str(found / path) for name, path in pieces.items()}
+
+
+def current_build(flavour: str, kind: str, cache: Path, older: Path | None, *, fresh: bool) -> Path:
+    """The build of the packages apt offers now; an older one serves where apt offers nothing."""
     check_tools()
-    files = wanted(flavour)
-    done = cache / f"{flavour}-{build_key(files)}"
-    if fresh:
-        shutil.rmtree(done, ignore_errors=True)
-    if not (done / "pieces.json").exists():
+    try:
+        files = wanted(flavour)
+    except BuildError as error:
+        if older is None:
+            raise
+        say(f"keeping the guest that is there: {error}")
+        return older
+    versions = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+    done = cache / f"{kind}-{versions}"
+    if fresh or not (done / "pieces.json").exists():
         work = cache / f"building-{flavour}"
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(done, ignore_errors=True)
@@ -78,8 +99,8 @@ def build(flavour: str, cache: Path, *, fresh: bool = False) -> dict[str, str]:
         (work / "out").rename(done)
         shutil.rmtree(work)
         forget_older(cache, flavour, done)
-    pieces: dict[str, str] = json.loads((done / "pieces.json").read_text())
-    return {name: str(done / path) for name, path in pieces.items()}
+    os.utime(done)
+    return done
 
 
 def make(files: dict[str, str], cache: Path, work: Path, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ HOST_FILES = {
         "debian-installer-12-netboot-amd64"
     ),
 }
+LISTS = Path("/var/lib/apt/lists")
 KERNELS = {"cloud": "linux-image-cloud-amd64", "full": "linux-image-amd64"}
 PACKAGES = (
     "busybox-static",
@@ -55,6 +57,17 @@ def check_tools() -> None:
         raise BuildError(f"missing here, as root run: apt-get install {' '.join(sorted(missing))}")
 
 
+def lists_changed() -> float:
+    """When apt's package lists last changed (Unix time); what apt offers is the same until then."""
+    return max((path.stat().st_mtime for path in LISTS.glob("*Packages*")), default=0.0)
+
+
+def update_lists() -> None:
+    """Fetch the package lists where there are none at all and we may."""
+    if not any(LISTS.glob("*Packages*")) and os.geteuid() == 0:
+        run("apt-get", "-q", "update")
+
+
 def kernel_package(flavour: str) -> str:
     """Name of the package the ``cloud`` or ``full`` kernel metapackage stands for today."""
     depends = run("apt-cache", "depends", KERNELS[flavour])
@@ -66,6 +79,7 @@ def kernel_package(flavour: str) -> str:
 
 def wanted(flavour: str) -> dict[str, str]:
     """Package name → file name with its version, as apt would download it now."""
+    update_lists()
     names = [kernel_package(flavour), *PACKAGES]
     lines = run("apt-get", "download", "--print-uris", *names).splitlines()
     files = {line.split()[1].split("_")[0]: line.split()[1] for line in lines if line.startswith("'")}
