@@ -48,16 +48,24 @@ def mint(user: Any, session_key: str, vm: VM, *, kind: str, view_only: bool, add
     require_vm(user, PRIVILEGE, vm)
     if not session_key:
         raise AccessError("A console needs a signed-in session.")
-    if not (vm.running and vm.run_id):
-        raise StateError(f"VM {vm.vmid} is not running.", hint="Start it first.")
-    if kind == ConsoleTicket.Kind.SERIAL and "serial0" not in vm.options:
-        raise StateError(f"VM {vm.vmid} has no serial port.", hint="Add serial0 in Hardware.")
+    _require_output(vm, kind)
     token = secrets.token_urlsafe(32)
     ConsoleTicket.objects.create(
         digest=digest(token), session=digest(session_key), user=user, vm=vm, run_id=vm.run_id, kind=kind,
         view_only=view_only, address=address, expires=timezone.now() + LIFE,
     )  # fmt: skip
     return token
+
+
+def _require_output(vm: VM, kind: str) -> None:
+    """Raises :class:`StateError` when the VM has nothing of that kind to show now."""
+    if not (vm.running and vm.run_id):
+        raise StateError(f"VM {vm.vmid} is not running.", hint="Start it first.")
+    display = str(vm.options.get("vga", "")).split(",")[0].removeprefix("type=")
+    if kind == ConsoleTicket.Kind.VNC and display.startswith(("none", "serial")):
+        raise StateError(f"VM {vm.vmid} has no screen: its display is '{display}'.", hint="See Hardware.")
+    if kind == ConsoleTicket.Kind.SERIAL and "serial0" not in vm.options:
+        raise StateError(f"VM {vm.vmid} has no serial port.", hint="Add serial0 in Hardware.")
 
 
 def redeem(token: str, session_key: str, vmid: int) -> ConsoleTicket:

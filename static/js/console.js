@@ -9,11 +9,11 @@ const screen = find("[data-screen]"), off = find("[data-off]"), badge = find("[d
 const again = find("[data-act=reconnect]"), ticketForm = find("[data-ticket]"), typing = find("[data-typing]");
 const vmid = root.dataset.vmid, topic = `vm-${vmid}`;
 
-const LONGEST_WAIT = 15, ASK_EVERY = 5000;
-const SIGNED_OUT = 4001, NOT_PERMITTED = 4003, IDLE = 4008, TOO_MANY = 4029;
+const LONGEST_WAIT = 15, ASK_EVERY = 5000, DEAD_LIMIT = 6;
+const UNREACHABLE = 1011, SIGNED_OUT = 4001, NOT_PERMITTED = 4003, IDLE = 4008, TOO_MANY = 4029;
 const FINAL = { [SIGNED_OUT]: "Signed out", [NOT_PERMITTED]: "No longer permitted", [IDLE]: "Closed: nobody was watching" };
 
-let rfb = null, connected = false, busy = false, tries = 0, timer = null, lastClose = null, over = false;
+let rfb = null, connected = false, busy = false, tries = 0, dead = 0, timer = null, lastClose = null, over = false;
 let viewOnly = root.dataset.viewOnly === "yes", scaled = remembered("scale") !== "no";
 
 function remembered(name, value) {
@@ -61,7 +61,7 @@ async function open() {
     const form = new FormData(ticketForm);
     if (viewOnly) form.set("view_only", "1");
     const { status, body } = await ask(ticketForm.action, { method: "POST", body: form });
-    if (status === 409) await stopped();
+    if (status === 409) await refused(body.error);
     else connect(body.ticket, body.path);
   } catch (error) {
     failed(error);
@@ -86,7 +86,7 @@ function connect(ticket, path) {
   rfb.background = "transparent";
   rfb.addEventListener("connect", () => {
     connected = true;
-    tries = 0;
+    tries = dead = 0;
     say(viewOnly ? "Connected, view only" : "Connected", "running");
     if (!viewOnly && (document.activeElement === document.body || root.contains(document.activeElement)) && !find("details[open]")) mine.focus({ preventScroll: true });
   });
@@ -103,6 +103,8 @@ async function ended() {
   const code = lastClose?.code ?? 1006;
   if (FINAL[code]) { over = code !== IDLE; say(FINAL[code], over ? "error" : "paused", !over); return; }
   if (code === TOO_MANY) { say(lastClose.reason, "paused", true); return; }
+  dead = code === UNREACHABLE ? dead + 1 : 0;
+  if (dead >= DEAD_LIMIT) { say("The screen does not answer", "error", true); return; }
   say("Connection lost", "busy");
   await look();
 }
@@ -113,7 +115,7 @@ async function look() {
   busy = true;
   try {
     const { body } = await ask(root.dataset.stateUrl);
-    if (body.running) { busy = false; retry(); } else await stopped(body.words);
+    if (body.running) { busy = false; retry(); } else stopped(body.words);
   } catch (error) {
     failed(error);
   } finally {
@@ -121,9 +123,15 @@ async function look() {
   }
 }
 
-async function stopped(status) {
+/* No ticket: it stopped in between, or it runs and shows nothing. */
+async function refused(reason) {
+  const { body } = await ask(root.dataset.stateUrl);
+  if (body.running) say(reason, "paused", true);
+  else stopped(body.words);
+}
+
+function stopped(status) {
   clearInterval(timer);
-  status ??= (await ask(root.dataset.stateUrl)).body.words;
   tries = 0;
   show(true, status);
   say("Guest stopped", "stopped");
@@ -142,7 +150,7 @@ function retry() {
 
 function reopen() {
   over = false;
-  tries = 0;
+  tries = dead = 0;
   clearInterval(timer);
   const old = rfb;
   rfb = null;

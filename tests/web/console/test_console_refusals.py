@@ -164,6 +164,9 @@ def test_no_ticket_for_what_shows_nothing(desk: Any) -> None:
         desk.mint(person, stopped)
     with pytest.raises(StateError, match="serial"):
         desk.mint(person, desk.vm(screen=False), kind="serial")
+    for display in ("none", "serial0", "type=none,clipboard=vnc"):
+        with pytest.raises(StateError, match="no screen"):
+            desk.mint(person, desk.vm(screen=False, options={"vga": display}))
     with pytest.raises(AccessError, match="session"):
         tickets.mint(person.user, "", desk.vm(screen=False), kind="vnc", view_only=False)
 
