@@ -102,7 +102,9 @@ def _line(found: ConfFile, reading: _Reading, line: str) -> None:
         _drop(found, reading, "", f"unable to parse config: {shown(line)}")
         return
     key, value = match[1], match[2].strip()
-    if key == "description":
+    if any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
+        _drop(found, reading, key, f"unable to parse value of '{shown(key)}' - it holds a control character")
+    elif key == "description":
         reading.notes.append(unquote(value, errors="replace"))
     elif key == "delete":
         if reading.kind == "pending":

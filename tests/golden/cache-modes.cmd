@@ -1,0 +1,41 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio1","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio2","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio3","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio4","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio0","throttle-group":"throttle-drive-virtio0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f043c51d4c16f817525c2249ee58b86","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e043c51d4c16f817525c2249ee58b86","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio1","throttle-group":"throttle-drive-virtio1","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f8bc3a3258ce524fe9ba518b3dcff8e","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"e8bc3a3258ce524fe9ba518b3dcff8e","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-1.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio2","throttle-group":"throttle-drive-virtio2","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f29a447c2f9d345eea5b2b2cacbff4c","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"e29a447c2f9d345eea5b2b2cacbff4c","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-2.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio3","throttle-group":"throttle-drive-virtio3","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f6d35e7fd4d8694b27036fc1fa8b7f1","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e6d35e7fd4d8694b27036fc1fa8b7f1","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-3.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio4","throttle-group":"throttle-drive-virtio4","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"fae4bea1eee0e408a21c57a7f034a92","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":true},"file":{"driver":"file","node-name":"eae4bea1eee0e408a21c57a7f034a92","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":true},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-4.qcow2","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio0","drive":"drive-virtio0","write-cache":"on","bus":"pci.0","addr":"0xa"}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio1","drive":"drive-virtio1","write-cache":"on","bus":"pci.0","addr":"0xb"}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio2","drive":"drive-virtio2","write-cache":"off","bus":"pci.0","addr":"0xc"}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio3","drive":"drive-virtio3","write-cache":"off","bus":"pci.0","addr":"0xd"}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio4","drive":"drive-virtio4","write-cache":"on","bus":"pci.0","addr":"0xe"}' \
+  -machine accel=kvm,type=pc

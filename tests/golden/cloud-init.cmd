@@ -1,0 +1,37 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-ide2","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi0","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -chardev socket,id=serial0,path=/run/pvelite/vm/100/console/serial0.sock,server=on,wait=off,logfile=/var/log/pvelite/vm-100-serial0.log,logappend=on \
+  -blockdev '{"driver":"throttle","node-name":"drive-ide2","throttle-group":"throttle-drive-ide2","read-only":true,"file":{"driver":"qcow2","node-name":"f1420927becf38b8f44f78105e1e65a","read-only":true,"cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"e1420927becf38b8f44f78105e1e65a","read-only":true,"cache":{"direct":false,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-cloudinit.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi0","throttle-group":"throttle-drive-scsi0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f14746557d2a99c86b817f8f3ed7182","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e14746557d2a99c86b817f8f3ed7182","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -netdev tap,id=net0,ifname=tap100i0,script=no,downscript=no,vhost=on \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"isa-serial","id":"serial0-port","chardev":"serial0"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"ide-cd","id":"ide2","drive":"drive-ide2","bus":"ide.1","unit":0}' \
+  -device '{"driver":"virtio-scsi-pci","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"scsi-hd","id":"scsi0","bootindex":100,"drive":"drive-scsi0","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":0,"device_id":"drive-scsi0"}' \
+  -device '{"driver":"virtio-net-pci","id":"net0","netdev":"net0","mac":"BC:24:11:00:00:01","bus":"pci.0","addr":"0x12","rx_queue_size":1024,"tx_queue_size":256,"host_mtu":1500,"host_tunnel":false}' \
+  -machine hpet=off,accel=kvm,type=pc

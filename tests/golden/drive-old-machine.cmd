@@ -1,0 +1,31 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -drive file=/var/lib/pvelite/local/template/iso/debian.iso,if=none,id=drive-ide2,format=raw,media=cdrom,aio=io_uring \
+  -device '{"driver":"ide-cd","id":"ide2","drive":"drive-ide2","bus":"ide.1","unit":0}' \
+  -device '{"driver":"virtio-scsi-pci","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -drive file=/var/lib/pvelite/local/images/100/vm-100-disk-0.qcow2,if=none,id=drive-scsi0,format=qcow2,cache=writeback,aio=io_uring,discard=on,detect-zeroes=unmap,snapshot=off,throttling.bps-read=10485760 \
+  -device '{"driver":"scsi-hd","id":"scsi0","bootindex":100,"drive":"drive-scsi0","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":0}' \
+  -drive file=/var/lib/pvelite/local/images/100/vm-100-disk-1.qcow2,if=none,id=drive-virtio0,format=qcow2,werror=report,cache=none,aio=io_uring,detect-zeroes=on,readonly=on \
+  -device '{"driver":"virtio-blk-pci","id":"virtio0","drive":"drive-virtio0","bus":"pci.0","addr":"0xa"}' \
+  -machine accel=kvm,type=pc-i440fx-7.2

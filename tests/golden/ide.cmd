@@ -1,0 +1,36 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-ide0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-ide1","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-ide3","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-ide0","throttle-group":"throttle-drive-ide0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f7c7449b53bb9bcc07423575f17ab1d","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e7c7449b53bb9bcc07423575f17ab1d","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-ide1","throttle-group":"throttle-drive-ide1","read-only":true,"file":{"driver":"raw","node-name":"f0ea88c21ae270976f1a76bd94c8962","read-only":true,"cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"e0ea88c21ae270976f1a76bd94c8962","read-only":true,"cache":{"direct":false,"no-flush":false},"filename":"/var/lib/pvelite/local/template/iso/debian.iso","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-ide3","throttle-group":"throttle-drive-ide3","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"fe4df090471bb143b284d982869088d","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"ee4df090471bb143b284d982869088d","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-1.qcow2","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"ide-hd","id":"ide0","bootindex":101,"drive":"drive-ide0","write-cache":"on","serial":"X1","model":"Old Disk","rotation_rate":1,"wwn":5764824129520911060,"bus":"ide.0","unit":0}' \
+  -device '{"driver":"ide-cd","id":"ide1","bootindex":100,"drive":"drive-ide1","bus":"ide.0","unit":1}' \
+  -device '{"driver":"ide-cd","id":"ide2","bus":"ide.1","unit":0}' \
+  -device '{"driver":"ide-hd","id":"ide3","drive":"drive-ide3","write-cache":"on","bus":"ide.1","unit":1}' \
+  -machine accel=kvm,type=pc

@@ -1,0 +1,39 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=web,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smbios type=1,uuid=6cf17dc3-8341-4ecc-aebd-7503f2583fb3 \
+  -smp 2,sockets=1,cores=2,maxcpus=2 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu qemu64,+aes,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+pni,+popcnt,+sse4.1,+sse4.2,+ssse3 \
+  -m 2048 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-ide2","limits":{}}' \
+  -object '{"qom-type":"iothread","id":"iothread-virtioscsi0"}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi0","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -device '{"driver":"pci-bridge","id":"pci.3","chassis_nr":3,"bus":"pci.0","addr":"0x5"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-ide2","throttle-group":"throttle-drive-ide2","read-only":true,"file":{"driver":"raw","node-name":"fcc0c44eb8a23128dd073d000ed8e69","read-only":true,"cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"ecc0c44eb8a23128dd073d000ed8e69","read-only":true,"cache":{"direct":false,"no-flush":false},"filename":"/var/lib/pvelite/local/template/iso/debian.iso","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi0","throttle-group":"throttle-drive-scsi0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f14746557d2a99c86b817f8f3ed7182","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e14746557d2a99c86b817f8f3ed7182","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -netdev tap,id=net0,ifname=tap100i0,script=no,downscript=no,vhost=on \
+  -device '{"driver":"vmgenid","id":"vmgenid0","guid":"7079e97c-50e3-4079-afe7-23e67566b946"}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"ide-cd","id":"ide2","bootindex":101,"drive":"drive-ide2","bus":"ide.1","unit":0}' \
+  -device '{"driver":"virtio-scsi-pci","id":"virtioscsi0","bus":"pci.3","addr":"0x1","iothread":"iothread-virtioscsi0"}' \
+  -device '{"driver":"scsi-hd","id":"scsi0","bootindex":100,"drive":"drive-scsi0","write-cache":"on","bus":"virtioscsi0.0","channel":0,"scsi-id":0,"lun":0,"device_id":"drive-scsi0"}' \
+  -device '{"driver":"virtio-net-pci","id":"net0","netdev":"net0","mac":"BC:24:11:00:00:01","bus":"pci.0","addr":"0x12","bootindex":102,"rx_queue_size":1024,"tx_queue_size":256,"host_mtu":1500,"host_tunnel":false}' \
+  -machine hpet=off,accel=kvm,type=pc

@@ -1,0 +1,40 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -netdev user,id=net0,hostname=vm100 \
+  -netdev user,id=net1,hostname=vm100 \
+  -netdev user,id=net2,hostname=vm100 \
+  -netdev user,id=net3,hostname=vm100 \
+  -netdev user,id=net4,hostname=vm100 \
+  -netdev user,id=net5,hostname=vm100 \
+  -netdev user,id=net6,hostname=vm100 \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"virtio-net-pci","id":"net0","netdev":"net0","mac":"BC:24:11:00:00:01","bus":"pci.0","addr":"0x12","bootindex":300,"rx_queue_size":1024,"tx_queue_size":256,"host_tunnel":false}' \
+  -device '{"driver":"e1000","id":"net1","netdev":"net1","mac":"BC:24:11:00:00:02","bus":"pci.0","addr":"0x13","bootindex":301}' \
+  -device '{"driver":"e1000e","id":"net2","netdev":"net2","mac":"BC:24:11:00:00:03","bus":"pci.0","addr":"0x14","bootindex":302}' \
+  -device '{"driver":"rtl8139","id":"net3","netdev":"net3","mac":"BC:24:11:00:00:04","bus":"pci.0","addr":"0x15","bootindex":303}' \
+  -device '{"driver":"vmxnet3","id":"net4","netdev":"net4","mac":"BC:24:11:00:00:05","bus":"pci.0","addr":"0x16","bootindex":304}' \
+  -device '{"driver":"e1000","id":"net5","netdev":"net5","mac":"BC:24:11:00:00:06","bus":"pci.0","addr":"0x17","bootindex":305}' \
+  -device '{"driver":"virtio-net-pci","id":"net6","netdev":"net6","mac":"BC:24:11:00:00:07","bus":"pci.1","addr":"0x1","bootindex":306,"rx_queue_size":1024,"tx_queue_size":256,"host_tunnel":false}' \
+  -machine accel=kvm,type=pc

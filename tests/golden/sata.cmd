@@ -1,0 +1,33 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-sata0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-sata5","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-sata0","throttle-group":"throttle-drive-sata0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f06c74f49120beb99d6b2ca152d2abd","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e06c74f49120beb99d6b2ca152d2abd","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-sata5","throttle-group":"throttle-drive-sata5","read-only":true,"file":{"driver":"raw","node-name":"f6b2e79fca159c8e434b25cc857b9af","read-only":true,"cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"e6b2e79fca159c8e434b25cc857b9af","read-only":true,"cache":{"direct":false,"no-flush":false},"filename":"/var/lib/pvelite/local/template/iso/debian.iso","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"ahci","id":"ahci0","multifunction":true,"bus":"pci.0","addr":"0x7"}' \
+  -device '{"driver":"ide-hd","id":"sata0","bootindex":200,"drive":"drive-sata0","write-cache":"on","rotation_rate":1,"wwn":5764824129520911061,"bus":"ahci0.0"}' \
+  -device '{"driver":"ide-cd","id":"sata5","bootindex":100,"drive":"drive-sata5","bus":"ahci0.5"}' \
+  -machine accel=kvm,type=pc

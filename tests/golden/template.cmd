@@ -1,0 +1,35 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=pattern,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vga none \
+  -nographic \
+  -cpu qemu64 \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-sata0","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi0","throttle-group":"throttle-drive-scsi0","read-only":true,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f5d85d6ae00e2f40bfed79fdca6b154","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e5d85d6ae00e2f40bfed79fdca6b154","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/base-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-sata0","throttle-group":"throttle-drive-sata0","read-only":true,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f5e64576ad49611791f652e308db14d","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e5e64576ad49611791f652e308db14d","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/base-100-disk-1.qcow2","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"virtio-scsi-pci","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"scsi-hd","id":"scsi0","drive":"drive-scsi0","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":0,"device_id":"drive-scsi0"}' \
+  -device '{"driver":"ahci","id":"ahci0","multifunction":true,"bus":"pci.0","addr":"0x7"}' \
+  -device '{"driver":"ide-cd","id":"sata0","drive":"drive-sata0","write-cache":"on","bus":"ahci0.0"}' \
+  -machine accel=tcg,smm=off,type=pc \
+  -snapshot

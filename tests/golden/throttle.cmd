@@ -1,0 +1,32 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio0","limits":{"bps-total":52428800,"bps-total-max":104857600,"bps-total-max-length":2,"iops-total":1000,"iops-total-max":2000,"iops-total-max-length":3}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio1","limits":{"bps-read":1572864,"bps-read-max":3145728,"bps-read-max-length":4,"bps-write":20971520,"bps-write-max":41943040,"bps-write-max-length":5,"iops-read":100,"iops-read-max":200,"iops-read-max-length":6,"iops-write":100,"iops-write-max":200,"iops-write-max-length":7}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio0","throttle-group":"throttle-drive-virtio0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f043c51d4c16f817525c2249ee58b86","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e043c51d4c16f817525c2249ee58b86","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio1","throttle-group":"throttle-drive-virtio1","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f8bc3a3258ce524fe9ba518b3dcff8e","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e8bc3a3258ce524fe9ba518b3dcff8e","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-1.qcow2","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio0","drive":"drive-virtio0","write-cache":"on","bus":"pci.0","addr":"0xa"}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio1","drive":"drive-virtio1","write-cache":"on","bus":"pci.0","addr":"0xb"}' \
+  -machine accel=kvm,type=pc

@@ -1,0 +1,35 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -chardev spicevmc,id=usbredirchardev1,name=usbredir \
+  -chardev spicevmc,id=vdagent,name=vdagent \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"ich9-usb-ehci1","id":"ehci","multifunction":true,"bus":"pci.0","addr":"1d.7"}' \
+  -device '{"driver":"ich9-usb-uhci1","id":"uhci-1","multifunction":true,"bus":"pci.0","addr":"1d.0","masterbus":"ehci.0","firstport":0}' \
+  -device '{"driver":"ich9-usb-uhci2","id":"uhci-2","multifunction":true,"bus":"pci.0","addr":"1d.1","masterbus":"ehci.0","firstport":2}' \
+  -device '{"driver":"ich9-usb-uhci3","id":"uhci-3","multifunction":true,"bus":"pci.0","addr":"1d.2","masterbus":"ehci.0","firstport":4}' \
+  -device '{"driver":"nec-usb-xhci","id":"xhci","bus":"pci.1","addr":"0x1b"}' \
+  -device '{"driver":"usb-host","id":"usb0","bus":"ehci.0","vendorid":4660,"productid":43981}' \
+  -device '{"driver":"usb-redir","id":"usbredirdev1","chardev":"usbredirchardev1","bus":"xhci.0"}' \
+  -device '{"driver":"qxl-vga","id":"vga","bus":"pci.0","addr":"0x2","max_outputs":4}' \
+  -device '{"driver":"virtio-serial","id":"spice","bus":"pci.0","addr":"0x9"}' \
+  -device '{"driver":"virtserialport","id":"vdagent-port","bus":"spice.0","chardev":"vdagent","name":"com.redhat.spice.0"}' \
+  -spice unix=on,addr=/run/pvelite/vm/100/console/spice.sock,disable-ticketing=on,seamless-migration=on \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -machine accel=kvm,type=pc-i440fx-6.2

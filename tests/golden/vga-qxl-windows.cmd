@@ -1,0 +1,30 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -global kvm-pit.lost_tick_policy=discard \
+  -cpu kvm64,enforce,hv_ipi,hv_relaxed,hv_reset,hv_runtime,hv_spinlocks=0x1fff,hv_stimer,hv_synic,hv_time,hv_vapic,hv_vpindex,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -chardev spicevmc,id=vdagent,name=vdagent \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"qxl-vga","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"qxl","id":"vga1","bus":"pci.0","addr":"0x18","ram_size":67108864,"vram_size":33554432}' \
+  -device '{"driver":"virtio-serial","id":"spice","bus":"pci.0","addr":"0x9"}' \
+  -device '{"driver":"virtserialport","id":"vdagent-port","bus":"spice.0","chardev":"vdagent","name":"com.redhat.spice.0"}' \
+  -spice unix=on,addr=/run/pvelite/vm/100/console/spice.sock,disable-ticketing=on,seamless-migration=on \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -rtc driftfix=slew,base=localtime \
+  -machine hpet=off,accel=kvm,type=pc-i440fx-7.2
