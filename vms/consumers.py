@@ -109,7 +109,11 @@ class Hints(AsyncJsonWebsocketConsumer):
         if row is None:
             return False
         owner, vmid, node = row
-        return owner == self.user.pk or vmid in self.vmids or access.may(self.user, "Sys.Audit", f"/nodes/{node}")
+        return (
+            owner == self.user.pk
+            or vmid in self.vmids
+            or access.may(self.user, "Sys.Audit", f"/nodes/{node}")
+        )
 
     async def refresh(self) -> bool:
         """Read the session and the user's rights anew. False when there is nobody signed in any more."""
@@ -135,6 +139,8 @@ class Hints(AsyncJsonWebsocketConsumer):
         if BACKEND_SESSION_KEY not in stored or SESSION_KEY not in stored:
             return None
         user = get_user_model().objects.filter(pk=stored[SESSION_KEY], is_active=True).first()
-        if user is None or not constant_time_compare(stored.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()):
+        if user is None or not constant_time_compare(
+            stored.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()
+        ):
             return None
         return user

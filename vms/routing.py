@@ -8,4 +8,5 @@ from django.urls import path
 
 from vms.consumers import Hints
 
-websocket_urlpatterns: list[Any] = [path("ws/hints", Hints.as_asgi())]
+hints: Any = Hints.as_asgi()
+websocket_urlpatterns: list[Any] = [path("ws/hints", hints)]

@@ -16,6 +16,7 @@ from vms.models import VM, Node, Storage, Task
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+"""A function view; the request is its first argument, by position."""
 
 
 def wants_fragment(request: HttpRequest) -> bool:
@@ -27,7 +28,7 @@ def signed_in(view: View[P]) -> View[P]:
     """Send strangers to the login. A fragment of an expired session sends the whole page there."""
 
     @wraps(view)
-    def wrapped(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+    def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         if request.user.is_authenticated:
             response = view(request, *args, **kwargs)
             response.headers.setdefault("Cache-Control", "no-store, private")

@@ -99,7 +99,9 @@ def explain(task: Task) -> Failure:
     """The catalogue's words for a failed task."""
     entry = next((each for each in CATALOGUE if re.search(each.pattern, task.message, re.IGNORECASE)), None)
     if entry is None:
-        entry = next((each for each in CATALOGUE if re.search(each.pattern, task.detail, re.IGNORECASE)), None)
+        entry = next(
+            (each for each in CATALOGUE if re.search(each.pattern, task.detail, re.IGNORECASE)), None
+        )
     title = entry.title if entry else f"{task.label or task.type} failed"
     step = entry.next if entry else "Read the task's log; the raw text has the exact words."
     return Failure(task, title, task.message or "It gave no reason.", undone_by(task), step)

@@ -50,7 +50,11 @@ def accelerator(node: Node) -> dict[str, str]:
     """KVM, or emulation with the reason; what an operator forced is said."""
     facts: dict[str, Any] = node.facts
     if not facts:
-        return {"word": "Not probed yet", "tone": "unknown", "reason": "The worker has not reported from there."}
+        return {
+            "word": "Not probed yet",
+            "tone": "unknown",
+            "reason": "The worker has not reported from there.",
+        }
     forced = node.accelerator != Node.Accelerator.AUTO
     kvm = node.accelerator == Node.Accelerator.KVM or (not forced and bool(facts.get("kvm")))
     reason = str(facts.get("accel_reason") or "")
@@ -75,6 +79,8 @@ def counts(request: HttpRequest, node: Node) -> dict[str, int]:
         access.visible_vms(request.user)
         .filter(node=node)
         .order_by()
-        .aggregate(total=Count("pk"), running=Count("pk", filter=running), memory=Sum("memory", filter=running))
+        .aggregate(
+            total=Count("pk"), running=Count("pk", filter=running), memory=Sum("memory", filter=running)
+        )
     )
     return {name: int(value or 0) for name, value in found.items()}

@@ -116,9 +116,7 @@ def _wrong_state(name: str, vm: VM) -> str:
 def toolbar(user: Any, vm: VM) -> dict[str, Any]:
     """What the VM's title and toolbar show. Start or Resume, never both (PVE)."""
     privileges = access.privileges(user, vm.path, pool=vm.pool.name if vm.pool else "")
-    controls = {
-        name: Control(verb, vm.vmid, refusal(verb, vm, privileges)) for name, verb in VERBS.items()
-    }
+    controls = {name: Control(verb, vm.vmid, refusal(verb, vm, privileges)) for name, verb in VERBS.items()}
     first = "resume" if vm.status in CAN_RESUME else "start"
     console = "" if "VM.Console" in privileges else "You may not: VM.Console on this VM is missing."
     if vm.template:
@@ -157,10 +155,12 @@ def toolbar_reason(request: HttpRequest, vm: VM, verb: Verb) -> str:
 def what_goes(vm: VM) -> dict[str, Any]:
     """Every volume that a destroy removes, and those that stay, with their sizes."""
     disks = Disk.objects.filter(vm=vm, volume__isnull=False).select_related("volume__storage")
-    goes, stays = [], []
+    goes: list[dict[str, Any]] = []
+    stays: list[dict[str, Any]] = []
     for disk in disks.order_by("slot"):
         volume = disk.volume
-        assert volume is not None
+        if volume is None:
+            continue
         own = volume.content == Volume.Content.IMAGES and volume.vmid == vm.vmid
         (goes if own else stays).append({"slot": disk.slot, "volid": volume.volid, "size": volume.size})
     return {"goes": goes, "stays": stays, "total": sum(row["size"] for row in goes)}

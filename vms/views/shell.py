@@ -108,11 +108,11 @@ def tree_nodes(request: HttpRequest) -> list[TreeNode]:
     }
     visible = access.visible_vms(user)
     counts = visible.order_by().values("node_id").annotate(
-        total=Count("pk"), running=Count("pk", filter=Q(status=VM.Status.RUNNING))
+        total=Count("pk"), up=Count("pk", filter=Q(status=VM.Status.RUNNING))
     )  # fmt: skip
     for row in counts:
         nodes[row["node_id"]].total = row["total"]
-        nodes[row["node_id"]].running = row["running"]
+        nodes[row["node_id"]].running = row["up"]
     place = Window(RowNumber(), partition_by=F("node_id"), order_by=F("vmid").asc())
     first = visible.only("vmid", "name", "status", "lock", "template", "node_id", "tags")
     for vm in first.annotate(place=place).filter(place__lte=TREE_ROWS).order_by("vmid"):

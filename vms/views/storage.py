@@ -60,7 +60,9 @@ def storage(request: HttpRequest, name: str) -> HttpResponse:
         "page": page,
         "rows": library_rows(request, page.object_list),
         "upload_reason": upload_reason,
-        "delete_reason": "" if rights & DELETE_RIGHTS else "You may not: Datastore.AllocateTemplate is missing.",
+        "delete_reason": ""
+        if rights & DELETE_RIGHTS
+        else "You may not: Datastore.AllocateTemplate is missing.",
         "scan_reason": "" if "Datastore.Audit" in rights else "You may not: Datastore.Audit is missing.",
         "disks": Volume.objects.filter(storage=row, content=Volume.Content.IMAGES).count(),
     }

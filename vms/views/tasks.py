@@ -67,7 +67,9 @@ def tasks(request: HttpRequest) -> HttpResponse:
     word = given.get("q", "").strip()[:100]
     if word:
         match = Q(label__icontains=word) | Q(username__icontains=word) | Q(type__icontains=word)
-        found = found.filter(match | Q(vmid=int(word)) if word.isascii() and word.isdigit() and len(word) < 10 else match)
+        found = found.filter(
+            match | Q(vmid=int(word)) if word.isascii() and word.isdigit() and len(word) < 10 else match
+        )
     page = page_of(request, found)
     context = {
         "page": page,
@@ -86,7 +88,9 @@ def task_log(request: HttpRequest) -> HttpResponse:
     rows = [shown(task) for task in visible_tasks(request.user)[:LOG_ROWS]]
     running = [row for row in rows if not row.row.finished]
     return render(
-        request, "vms/_task_log.html", {"tasks": rows, "latest": rows[0] if rows else None, "running": running}
+        request,
+        "vms/_task_log.html",
+        {"tasks": rows, "latest": rows[0] if rows else None, "running": running},
     )
 
 

@@ -42,7 +42,7 @@ def begin(storage: Storage, name: str, size: int | None) -> Upload:
     return Upload(driver, name, size=size)
 
 
-class Received(UploadedFile):
+class Received(UploadedFile[bytes]):
     """A form's file that already lies in quarantine; closing the request without keeping it forgets it."""
 
     def __init__(self, upload: Upload) -> None:
@@ -80,7 +80,7 @@ class IsoHandler(FileUploadHandler):
             if self.upload is not None:
                 self.upload.write(raw_data)
 
-    def file_complete(self, file_size: int) -> UploadedFile | None:
+    def file_complete(self, file_size: int) -> UploadedFile[bytes] | None:
         done, self.upload = self.upload, None
         return Received(done) if done is not None else None
 

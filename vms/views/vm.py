@@ -1,4 +1,4 @@
-"""A VM's pages: summary, hardware, options, task history. Each tab is an address, each live part a fragment."""
+"""A VM's pages: summary, hardware, options, task history. A tab is an address, a live part a fragment."""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ from vms.schema.propstring import PropertyString
 from vms.templatetags.ui import mib, size
 
 SLOT_LABELS = {
-    "ide": "Hard disk", "sata": "Hard disk", "scsi": "Hard disk", "virtio": "Hard disk", "net": "Network device",
-    "usb": "USB device", "hostpci": "PCI device", "serial": "Serial port", "parallel": "Parallel port",
-    "unused": "Unused disk", "virtiofs": "Shared folder", "numa": "NUMA node", "ipconfig": "IP configuration",
+    "ide": "Hard disk", "sata": "Hard disk", "scsi": "Hard disk", "virtio": "Hard disk",
+    "net": "Network device", "usb": "USB device", "hostpci": "PCI device", "serial": "Serial port",
+    "parallel": "Parallel port", "unused": "Unused disk", "virtiofs": "Shared folder", "numa": "NUMA node",
+    "ipconfig": "IP configuration",
 }  # fmt: skip
 HARDWARE_KEYS = ("bios", "vga", "machine", "scsihw")
 DEVICE_SLOTS = ("ide", "sata", "scsi", "virtio")
@@ -29,7 +30,13 @@ OPTION_KEYS = (
     "startdate", "smbios1", "vmgenid", "agent", "protection", "spice_enhancements", "reboot", "tags",
     "description",
 )  # fmt: skip
-OPTION_LABELS = {"vga": "Display", "ostype": "OS type", "smbios1": "SMBIOS settings (type 1)", "agent": "QEMU guest agent", "boot": "Boot order"}
+OPTION_LABELS = {
+    "vga": "Display",
+    "ostype": "OS type",
+    "smbios1": "SMBIOS settings (type 1)",
+    "agent": "QEMU guest agent",
+    "boot": "Boot order",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,10 @@ class Row:
 def hardware_rows(config: Mapping[str, str], pending: Mapping[str, str]) -> list[Row]:
     """The Hardware page, in Proxmox's order."""
     rows = [
-        Row("Memory", memory_words(config), raw_of(config, ("memory", "balloon")), pending_of(pending, "memory")),
+        Row(
+            "Memory", memory_words(config), raw_of(config, ("memory", "balloon")),
+            pending_of(pending, "memory", "balloon"),
+        ),
         Row(
             "Processors", processor_words(config), raw_of(config, ("sockets", "cores", "cpu", "numa")),
             pending_of(pending, "sockets", "cores", "cpu"),
@@ -87,12 +97,12 @@ def slot_rows(config: Mapping[str, str], pending: Mapping[str, str], names: Iter
     kinds = {slot.name: slot for slot in SLOTS}
     rows = []
     for name in names:
-        for key in kinds[name].keys():
-            if key in config:
-                label = "CD/DVD drive" if "media=cdrom" in config[key].split(",") else SLOT_LABELS[name]
-                rows.append(
-                    Row(f"{label} ({key})", words(key, config[key]), config[key], pending_of(pending, key))
-                )
+        used = [key for key in kinds[name].keys() if key in config]  # noqa: SIM118  (a Slot is no dict)
+        for key in used:
+            label = "CD/DVD drive" if "media=cdrom" in config[key].split(",") else SLOT_LABELS[name]
+            rows.append(
+                Row(f"{label} ({key})", words(key, config[key]), config[key], pending_of(pending, key))
+            )
     return rows
 
 

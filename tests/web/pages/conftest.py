@@ -1,7 +1,8 @@
-"""A small house to look at: a node, a storage in a real folder, VMs, tasks, people with and without rights."""
+"""A small house to look at: a node, a storage in a real folder, a VM, people with and without rights."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,16 @@ def online(node: Node) -> None:
     Node.objects.filter(pk=node.pk).update(heartbeat=timezone.now())
 
 
-@pytest.fixture()
-def scene(db: None, tmp_path: Path) -> Scene:
+@pytest.fixture
+def scene(db: None, tmp_path: Path, settings: Any) -> Scene:
     """VM 101 web-01, stopped, on node pve1; storage local with one ISO in a drive and one in none."""
+    settings.CONF = dataclasses.replace(settings.CONF, node="pve1")
     folder = tmp_path / "local"
     node = Node.objects.create(name="pve1", facts=FACTS, heartbeat=timezone.now())
     storage = Storage.objects.create(name="local", path=str(folder))
-    StorageStatus.objects.create(storage=storage, node=node, total=100 * GIB, used=40 * GIB, available=60 * GIB)
+    StorageStatus.objects.create(
+        storage=storage, node=node, total=100 * GIB, used=40 * GIB, available=60 * GIB
+    )
     vm = VM.everything.create(
         vmid=101, node=node, stage=VM.Stage.DEFINED, name="web-01", tags="prod;web", cores=2, memory=2048,
         ostype="l26", status_since=timezone.now(), options={"scsihw": "virtio-scsi-single", "agent": "1"},
@@ -99,12 +103,12 @@ def person(name: str, **roles: str) -> Any:
     return user
 
 
-@pytest.fixture()
+@pytest.fixture
 def operator(db: None) -> Any:
     return get_user_model().objects.create_superuser("operator", password="x")
 
 
-@pytest.fixture()
+@pytest.fixture
 def boss(operator: Any) -> Client:
     """An operator's browser."""
     return signed_in(operator)
