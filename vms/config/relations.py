@@ -5,17 +5,15 @@ They need nothing but the configuration; what depends on the node is in ``vms.co
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError
 from vms.hardware import known
-from vms.hardware.guest import windows_version
+from vms.hardware.cpu import Cpu
+from vms.hardware.cpumodel import is_32bit
 from vms.hardware.machine import HOTPLUG_WORDS
-
-_SIZES = {"net": "net", "usb": "usb"}
 
 
 def relation_errors(config: VMConfig) -> list[ConfigError]:
@@ -81,19 +79,17 @@ def _display(config: VMConfig) -> Iterator[ConfigError]:
 def _drives(config: VMConfig) -> Iterator[ConfigError]:
     places: dict[str, str] = {}
     for key, _, drive in config.drives():
-        if drive.is_cdrom or drive.is_empty or drive.file.startswith("/"):
+        # 'storage:32' makes a new volume each time, and a disc may be read by several drives.
+        new = drive.file.partition(":")[2].replace(".", "", 1).isdigit()
+        if drive.is_cdrom or drive.is_empty or new or getattr(drive, "read_only", None):
             continue
-        if re.fullmatch(r"[^:/]+:[0-9]+(\.[0-9]+)?", drive.file):
-            continue  # 'local:32' is a disk still to be made, and every one of them another
-        if drive.file in places and drive.read_only is not True if hasattr(drive, "read_only") else False:
+        if drive.file in places:
             yield ConfigError(key, f"{drive.file} is already plugged in as {places[drive.file]}")
         places.setdefault(drive.file, key)
 
 
 def _firmware(config: VMConfig) -> Iterator[ConfigError]:
     if config.value("bios") == "ovmf":
-        model = config.part("cpu", type(config.value("cpu"))).cputype or ""
-        if model in ("486", "pentium", "pentium2", "pentium3", "coreduo", "athlon", "kvm32", "qemu32"):
+        model = config.part("cpu", Cpu).cputype or ""
+        if is_32bit(model):
             yield ConfigError("bios", f"UEFI needs a 64-bit processor, {model} is a 32-bit one")
-    if windows_version(config.get("ostype")) == 0:
-        return

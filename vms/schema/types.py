@@ -26,7 +26,7 @@ class Size:
     @classmethod
     def parse(cls, text: str) -> Size:
         """Read ``1536M`` or ``1.5G``. Raises ``ValueError``."""
-        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([KMGT]?)(?:i?B)?", text)
+        match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([KMGT]?)(?:i?B)?", text)
         if match is None:
             raise ValueError(f"'{shown(text)}' is not a size; write a number and K, M, G or T, like 32G")
         number, unit = match[1], _UNITS[match[2]]
