@@ -25,6 +25,9 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 """Seconds before a role that ended is started again; the delay doubles while it keeps ending soon."""
 STEADY = 10.0
 """Seconds a role must live to count as healthy again."""
+AFTER_WEB = ("worker", "console")
+HEAD_START = 1.5
+"""Seconds at most that these leave the processors to the web role, so the first page comes soon."""
 STOP_LIMIT = 2.0
 """Seconds the roles get for an orderly end; then they are killed. Redis, the last, gets little more."""
 LOG_LIMIT = 10 << 20
@@ -66,8 +69,9 @@ class Role:
         self.record.write_text(f"{self.process.pid} {start_time(self.process.pid)}\n")
         return self.process
 
-    async def keep(self) -> None:
-        """Run it until :meth:`stop`, starting it again with growing patience."""
+    async def keep(self, go: asyncio.Event) -> None:
+        """From ``go`` on run it until :meth:`signal`, starting it again with growing patience."""
+        await go.wait()
         delay = FIRST_DELAY
         while not self.stopping:
             begun = time.monotonic()
@@ -109,8 +113,12 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.ask)
-        keepers = [loop.create_task(role.keep(), name=role.name) for role in self.roles]
-        chores = loop.create_task(self.chores(ready))
+        at_once, later = asyncio.Event(), asyncio.Event()
+        at_once.set()
+        keepers = [
+            loop.create_task(role.keep(later if role.name in AFTER_WEB else at_once)) for role in self.roles
+        ]
+        chores = loop.create_task(self.chores(ready, later))
         waiting = loop.create_task(self.asked.wait())
         await asyncio.wait([waiting, *keepers], return_when=asyncio.FIRST_COMPLETED)
         for task in (chores, waiting):
@@ -145,10 +153,14 @@ class Supervisor:
                 keeper.cancel()
             role.record.unlink(missing_ok=True)
 
-    async def chores(self, ready: Callable[[], None]) -> None:
-        """Tell when the first page can be had; then keep the logs from growing without end."""
+    async def chores(self, ready: Callable[[], None], later: asyncio.Event) -> None:
+        """Let the others start and tell when the first page can be had; then keep the logs from growing."""
         if self.listener is not None:
-            await answering(self.conf)
+            first_page = asyncio.ensure_future(answering(self.conf))
+            await asyncio.wait([first_page], timeout=HEAD_START)
+            later.set()
+            await first_page
+        later.set()
         ready()
         while True:
             await asyncio.sleep(60)

@@ -83,6 +83,12 @@ class House:
                     found[record.stem] = process
         return found
 
+    def effort(self) -> float:
+        """Processor seconds the first page took: what an idle machine's clock would show, at most."""
+        assert self.process is not None
+        spent = [psutil.Process(self.process.pid).cpu_times(), self.roles()["web"].cpu_times()]
+        return sum(times.user + times.system for times in spent)
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> float:
         """Send a signal to the supervisor; seconds until it ended."""
         assert self.process is not None

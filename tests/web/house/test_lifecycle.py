@@ -26,13 +26,13 @@ def test_first_start_second_start_and_stop(house: House) -> None:
     assert not any(child.is_running() for child in children)
     assert not list((house.home / "run").glob("*.pid"))
 
-    again = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        again.append(house.start())
+        again = house.start()
+        effort = house.effort()
+        print(f"first start {first:.2f} s, again {again:.2f} s, of which {effort:.2f} s of work")
+        assert effort < 3, "on a machine with nothing else to do this is the time to the first page"
         assert house.stop(number) < 3
     assert len(re.findall("password", house.terminal())) == 1, "the password is shown only once"
-    print(f"first start {first:.2f} s, later ones {again[0]:.2f} and {again[1]:.2f} s")
-    assert min(again) < 3
 
 
 def test_every_killed_role_comes_back(house: House) -> None:
