@@ -39,12 +39,14 @@ class Guest(Protocol):
     """A live QEMU process, as an operation sees it.
 
     ``running`` is the process (:class:`vms.qemu.process.Running`), ``monitor`` its QMP connection,
+    ``agent`` the guest agent's client (:class:`vms.qemu.agent.Agent`, whether it answers or not),
     ``status`` what QEMU last said of itself (``VM.Status``).
     """
 
     vmid: int
     running: Any
     monitor: Any
+    agent: Any
     status: str
 
     def store(self) -> None:

@@ -117,7 +117,7 @@ async def answering_agent(ctx: Context) -> Agent | None:
     text = config_of(ctx.vm).get("agent", "")
     if text.split(",")[0].removeprefix("enabled=") not in ("1", "on", "yes", "true"):
         return None
-    agent = Agent(ctx.services.paths.vm(ctx.vm.vmid).agent)
+    agent: Agent = live(ctx).agent
     if await agent.ping(timeout=2):
         return agent
     await ctx.log("the guest agent does not answer")

@@ -18,7 +18,16 @@ from typing import Any
 
 from vms.config.rules import findings
 from vms.config.vmconfig import VMConfig, check_config
-from vms.errors import ConfigError, ConfigErrors, MonitorError, NetworkError, StateError, StorageError
+from vms.errors import (
+    ConfigError,
+    ConfigErrors,
+    LaunchError,
+    MonitorError,
+    NetworkError,
+    OutcomeUnknown,
+    StateError,
+    StorageError,
+)
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
 from vms.models import VM, Volume
 from vms.models.configuration import apply_pending, config_of, with_parts
@@ -101,7 +110,9 @@ async def bring_up(ctx: Context, vm: VM | None = None) -> None:
     guest = await services.attach(vm, launched, record)
     ctx.at_end(guest.store)
     await ctx.log(f"QEMU runs as process {launched.running.pid}")
-    await settle_in(ctx, mapping)
+    record["machine"] = await settle_in(ctx, mapping)
+    if not process.alive(launched.running):
+        raise LaunchError(argv, None, f"QEMU ended as soon as it ran; its log is {paths.log}")
 
 
 async def _kill(ctx: Context, vmid: int, launched: process.Launched) -> None:
@@ -209,14 +220,20 @@ async def start_tpm(ctx: Context, vm: VM, config: VMConfig) -> None:
     )  # fmt: skip
 
 
-async def settle_in(ctx: Context, mapping: Mapping[str, str]) -> None:
-    """What is told to a QEMU that runs. The guest runs already: what fails here is a warning."""
+async def settle_in(ctx: Context, mapping: Mapping[str, str]) -> str:
+    """What is told to a QEMU that runs; answers the machine version it is.
+
+    The guest runs already: what fails here is a warning.
+    """
+    machine = ""
     guest = ctx.services.guest(ctx.vm.vmid)
     if guest is None:
-        return
+        return machine
     balloon = int(mapping.get("balloon") or 0)
     memory = int((mapping.get("memory") or "512").removeprefix("current="))
     try:
+        kind = await guest.monitor.execute("qom-get", {"path": "/machine", "property": "type"})
+        machine = str(kind).removesuffix("-machine")
         if mapping.get("balloon") != "0":
             await guest.monitor.execute(
                 "qom-set",
@@ -231,8 +248,9 @@ async def settle_in(ctx: Context, mapping: Mapping[str, str]) -> None:
         for key, text in mapping.items():
             if key.startswith("net") and "link_down=1" in text.split(","):
                 await guest.monitor.set_link(key, up=False)
-    except MonitorError as error:
-        await ctx.warn(f"the guest runs, but: {error}")
+    except (MonitorError, OutcomeUnknown) as error:
+        await ctx.warn(f"QEMU runs, but: {error}")
+    return machine
 
 
 @operation("qmstart", privilege="VM.PowerMgmt", label="Start")

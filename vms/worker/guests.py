@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vms.models import VM
+from vms.qemu.agent import Agent
 from vms.qemu.monitor import Monitor
 from vms.qemu.process import Running, Watch, start_time
 from vms.worker import rows
@@ -48,6 +49,7 @@ class LiveGuest:
     vm_id: int
     running: Running
     record: Mapping[str, Any]
+    agent: Agent
     monitor: Monitor | None = None
     status: str = ""
     shown: str = ""

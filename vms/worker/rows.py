@@ -33,9 +33,9 @@ def store_status(vm_id: int, vmid: int, status: str) -> None:
     tell(vmid)
 
 
-def store_agent(vm_id: int, vmid: int, agent: Mapping[str, Any]) -> None:
-    """What the guest agent told."""
-    VM.everything.filter(pk=vm_id).update(agent=dict(agent))
+def store_agent(vm_id: int, vmid: int, run_id: str, agent: Mapping[str, Any]) -> None:
+    """What the guest agent told, unless that run is over."""
+    VM.everything.filter(pk=vm_id, run_id=run_id).update(agent=dict(agent))
     tell(vmid)
 
 

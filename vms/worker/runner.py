@@ -149,7 +149,8 @@ class Runner:
         try:
             if isinstance(prepared, Exception):
                 raise prepared
-            ctx = made = prepared or await self._db(self._prepare, row, inherited)
+            made = prepared if prepared is not None else await self._db(self._prepare, row, inherited)
+            ctx = made
             verb = OPERATIONS[made.task.type]
             await (verb.resume(made) if inherited else verb.run(made))
             made.keep()

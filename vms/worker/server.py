@@ -31,6 +31,7 @@ from vms.tasks import queue
 from vms.worker import rows
 from vms.worker.database import Database
 from vms.worker.runner import Runner
+from vms.worker.sampler import Sampler
 from vms.worker.services import Services
 from vms.worker.storages import Scanner
 from vms.worker.supervisor import Supervisor
@@ -68,6 +69,7 @@ class NodeWorker(Worker):
         user, reason = qemu_user(QEMU_USER, settings.home)
         paths = RunPaths(settings.run_dir, settings.log_dir, user)
         self._supervisor = Supervisor(node, paths, self._db)
+        self._sampler = Sampler(self._supervisor, self._db)
         scanner = Scanner(node, self._db, user)
         self._services = Services(node, self.boot, settings.home, paths, self._supervisor, scanner)
         self._runner = Runner(self._services, self._db)
@@ -81,7 +83,7 @@ class NodeWorker(Worker):
         await self.recover()
         loops = [
             self.listener(self.channels[0]), self.pump(), self._every(HEARTBEAT, self._beat),
-            self._every(SURVEY, self._survey.again),
+            self._every(SURVEY, self._survey.again), self._sampler.run(),
         ]  # fmt: skip
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
         log.info("worker of node %s is ready (process %s)", self.node.name, os.getpid())

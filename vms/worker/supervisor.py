@@ -18,6 +18,7 @@ from vms.errors import MonitorError, OutcomeUnknown, QemuError
 from vms.host.paths import RunPaths
 from vms.models import VM, Node
 from vms.qemu import process, tpm
+from vms.qemu.agent import Agent
 from vms.qemu.events import Ask, reason
 from vms.qemu.monitor import Event, Monitor
 from vms.qemu.process import Running
@@ -42,6 +43,15 @@ class Supervisor:
         self._db = database
         self._guests: dict[int, LiveGuest] = {}
         self._work: set[asyncio.Task[None]] = set()
+        self.agents = asyncio.Event()
+        """Set when a guest's agent came or went."""
+
+    def guests(self) -> list[LiveGuest]:
+        """Every live process."""
+        return list(self._guests.values())
+
+    def _agent(self, vmid: int) -> Agent:
+        return Agent(self.paths.vm(vmid).agent)
 
     def guest(self, vmid: int) -> LiveGuest | None:
         """The live process of a VM, or None."""
@@ -51,7 +61,7 @@ class Supervisor:
 
     async def attach(self, vm: VM, launched: Any, record: Mapping[str, Any]) -> LiveGuest:
         """Watch a process just launched. Its row is written by ``guest.store``, which the task's end does."""
-        guest = LiveGuest(vm.vmid, vm.pk, launched.running, record, launched.monitor)
+        guest = LiveGuest(vm.vmid, vm.pk, launched.running, record, self._agent(vm.vmid))
         self._guests[vm.vmid] = guest
         self._listen(guest, launched.monitor)
         try:
@@ -84,7 +94,8 @@ class Supervisor:
             record = {**read_marker(self.paths.run_dir, vm.vmid), "pid": found.pid}
             record["start_time"] = found.start_time
             record.setdefault("run_id", process_run_id(found))
-        guest = LiveGuest(vm.vmid, vm.pk, found, record, status=VM.Status.UNKNOWN.value)
+        guest = LiveGuest(vm.vmid, vm.pk, found, record, self._agent(vm.vmid))
+        guest.status = VM.Status.UNKNOWN.value
         self._guests[vm.vmid] = guest
         await self._connect(guest)
         if guest.monitor is not None:
@@ -109,6 +120,8 @@ class Supervisor:
             ask = reason(event.name)
             if ask is Ask.END and not guest.expected:
                 guest.expected = END_REASONS.get(str(event.data.get("reason")), "the guest powered off")
+            if ask is Ask.AGENT:
+                self.agents.set()
             if ask in (Ask.STATUS, Ask.END, Ask.BLOCK):
                 guest.kick.set()
 
