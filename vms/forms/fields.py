@@ -99,7 +99,7 @@ class OptionFlag(Words, forms.BooleanField):
         self.advanced = option.advanced
         super().__init__(label=option.label, help_text=option.help, required=False)
 
-    def clean(self, value: Any) -> str:  # type: ignore[override]  # texts, as everywhere in a configuration
+    def clean(self, value: Any) -> str:
         return "1" if super().clean(value) else "0"
 
 

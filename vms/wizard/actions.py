@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django.http import QueryDict
 
 from vms.errors import ConfigError, VMError
-from vms.wizard import disks, follow, life, network, preview
+from vms.wizard import disks, follow, life, network, preview, system
 from vms.wizard.drafts import Draft, locate
 from vms.wizard.panels import Panels, neighbour
 from vms.wizard.tabs import BY_SLUG, SLUGS, tab_of
@@ -34,6 +34,7 @@ def perform(draft: Draft, slug: str, data: QueryDict) -> Target:
         target.slot = LISTS[go](draft, slug, what, target.slot)
     elif go == "fix":
         preview.fix(draft, what)
+        system.settle(draft)
     elif go == "undo":
         follow.undo(draft)
     draft.visited.add(slug)

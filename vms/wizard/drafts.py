@@ -14,7 +14,7 @@ from vms.forms.fields import sentence
 from vms.forms.hardware import decompose
 from vms.hardware import part_of
 from vms.models import VM
-from vms.models.configuration import config_of, save_config
+from vms.models.configuration import config_of, save_config, with_parts
 from vms.wizard.offers import Offers
 from vms.wizard.tabs import SLUGS, tab_of
 
@@ -97,7 +97,7 @@ class Draft:
                     break
         else:
             wanted = dict(self.saved)
-        self.mapping = config_of(self.vm)
+        self.mapping = config_of(with_parts(VM.everything.filter(pk=self.vm.pk)).get())
         self.saved = dict(self.mapping)
         self.remember()
 

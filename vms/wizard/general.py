@@ -172,17 +172,24 @@ class OS(Panel):
             self._medium(values)
         if "ostype" in good:
             write(self.mapping, "ostype", good["ostype"])
-        windows = values["ostype_group"] == "Microsoft Windows"
-        if not windows:
+        if values["ostype_group"] != "Microsoft Windows":
             stash.pop("drivers", None)
-        if {"drivers", "drivers_iso", "ostype_group"} & set(good):
-            iso = values.get("drivers_iso", "")
-            self.mapping.pop(DRIVER_SLOT, None)
-            if windows and values.get("drivers") == "1" and iso:
-                self.mapping[DRIVER_SLOT] = f"{iso},media=cdrom"
+        if self._file(DRIVER_SLOT):
+            del self.mapping[DRIVER_SLOT]
         if {"ostype", "drivers", "ostype_group"} & set(good):
             follow.apply(self.draft)
+        self._drivers(values.get("drivers_iso", ""))
         return slot
+
+    def _drivers(self, iso: str) -> None:
+        """Put the driver image into its drive, which must not hold a disk somebody placed there."""
+        if self.draft.stash.get("drivers") != "1" or not iso:
+            return
+        if DRIVER_SLOT in self.mapping:
+            words = f"{DRIVER_SLOT} holds a disk; give that disk another place on the Disks tab first."
+            self.draft.blame(self.slug, "drivers_iso", words, iso)
+            return
+        self.mapping[DRIVER_SLOT] = f"{iso},media=cdrom"
 
     def _medium(self, values: Texts) -> None:
         medium, iso = values.get("medium", "iso"), values.get("iso", "")

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 
 from vms.errors import ConfigError
 from vms.models import VM, Node, Task
+from vms.models.configuration import with_parts
 from vms.operations import drafts
 from vms.wizard import disks, network
 from vms.wizard.drafts import Draft, locate
@@ -48,7 +49,7 @@ def drafts_of(user: Any) -> QuerySet[VM]:
 def find(user: Any, vmid: int) -> VM | None:
     """The draft with this number, or that once had it; None when there is none for this user."""
     rows = drafts_of(user)
-    found = rows.filter(vmid=vmid).first()
+    found = with_parts(rows.filter(vmid=vmid)).first()
     return found or next((vm for vm in rows if vmid in vm.draft.get("was", ())), None)
 
 

@@ -115,8 +115,9 @@ class Panel:
         posted = self._posted(data, slot)
         touched = {name for name, text in posted.items() if text != known.get(name, "")}
         values = {**known, **posted}
-        form = OptionForm(self.fields(values, slot), values)
-        texts = form.texts()
+        fields = self.fields(values, slot)
+        form = OptionForm(fields, values)
+        texts = {name: text for name, text in form.texts().items() if not fields[name].why_not}
         wrong = self.check({**values, **texts}, slot)
         bad = {n for n in (*form.errors, *wrong) if n in values and (values[n] or saved.get(n))}
         self.draft.keep(scope, {name: values[name] for name in bad})
@@ -135,7 +136,9 @@ class Panel:
                 if name in data or name in shown:
                     posted[name] = "1" if name in data else "0"
             elif name in data:
-                posted[name] = data[name].replace("\0", "\N{REPLACEMENT CHARACTER}")[:TYPED_LIMIT].strip(" ")
+                posted[name] = (
+                    str(data[name]).replace("\0", "\N{REPLACEMENT CHARACTER}")[:TYPED_LIMIT].strip(" ")
+                )
         return posted
 
     def put(self, good: Mapping[str, str], slot: str) -> None:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from vms.config.rules import Finding, findings
 from vms.config.vmconfig import VMConfig
 from vms.errors import VMError
-from vms.hardware import is_drive
+from vms.forms.hardware import decompose
+from vms.hardware import is_drive, part_of
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
 from vms.models.configuration import NEW_DISK
 from vms.qemu import cmdline
+from vms.qemu.explain import masked
 from vms.wizard.drafts import Draft
 from vms.wizard.tabs import TABS, tab_of
 
@@ -32,7 +34,8 @@ class Words:
 
 @dataclass(frozen=True)
 class Advice:
-    """A finding as the page shows it. ``slug`` and ``label`` name the tab where it can be changed."""
+    """A finding as the page shows it. ``rule`` names it to :func:`fix`; ``slug`` and ``label`` name the tab
+    where it can be changed."""
 
     rule: str
     severity: str
@@ -57,26 +60,54 @@ def advice(draft: Draft) -> list[Advice]:
     found = []
     for finding in sorted(rule_findings(draft), key=lambda finding: order[finding.severity]):
         slug = next((tab_of(key) for key in finding.keys if tab_of(key)), "")
+        name, label = name_of(finding), labels.get(slug, "")
         found.append(
             Advice(
-                finding.rule, finding.severity, finding.text, bool(finding.fix), slug, labels.get(slug, "")
+                name_of(finding),
+                finding.severity,
+                finding.text,
+                bool(finding.fix),
+                slug,
+                labels.get(slug, ""),
             )
         )
     return found
 
 
-def fix(draft: Draft, rule: str) -> bool:
-    """Make the change a finding offers. False when it no longer applies."""
+def name_of(finding: Finding) -> str:
+    """What a Fix button calls a finding: the same rule may speak of several drives."""
+    return f"{finding.rule}:{finding.keys[0] if finding.keys else ''}"
+
+
+def fix(draft: Draft, name: str) -> bool:
+    """Make the change a finding offers; from then on it is somebody's choice. False when it is gone."""
     for finding in rule_findings(draft):
-        if finding.rule == rule and finding.fix:
+        if name_of(finding) == name and finding.fix:
             for key, text in finding.fix.items():
+                draft.touch(_changed(key, draft.mapping.get(key, ""), text or ""))
+                for note in NOTES.get(key, ()):
+                    draft.stash.pop(note, None)
                 if text is None:
                     draft.mapping.pop(key, None)
                 else:
                     draft.mapping[key] = text
-            draft.touch(set(finding.fix))
             return True
     return False
+
+
+def _changed(key: str, old: str, new: str) -> set[str]:
+    """The names of the options that differ between two texts of ``key``."""
+    if part_of(key) is None:
+        return {key}
+    before, after = decompose(key, old), decompose(key, new)
+    return {f"{key}.{part}" for part in before | after if before.get(part) != after.get(part)}
+
+
+NOTES = {
+    "efidisk0": ("efi", "efi_storage", "efi_format", "keys"),
+    "tpmstate0": ("tpm", "tpm_storage", "tpm_version"),
+}
+"""What the System tab remembers about its small disks, which a fix overrules."""
 
 
 def planned(mapping: Mapping[str, str], vmid: int) -> dict[str, str]:
@@ -117,9 +148,9 @@ def command(draft: Draft, current: str = "") -> Command:
         return Command(why_not=str(error))
     lines: dict[str, list[str]] = {}
     for part in parts:
-        lines.setdefault(tab_of(part.key), []).append(shlex.join(part.argv()))
+        lines.setdefault(tab_of(part.key), []).append(shlex.join(masked(word) for word in part.argv()))
     labels = {tab.slug: tab.label for tab in TABS} | {"": "Always there"}
     order = sorted((slug for slug in labels if slug in lines), key=lambda slug: slug != current)
     groups = tuple(Words(slug, labels[slug], "\n".join(lines[slug])) for slug in order)
-    words = [known.qemu_binary, *(word for part in parts for word in part.argv())]
+    words = [known.qemu_binary, *(masked(word) for part in parts for word in part.argv())]
     return Command(shlex.join(words), groups)

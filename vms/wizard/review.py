@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 from django.db.models import Sum
 
 from vms import access
-from vms.forms.fields import OptionFlag, flat
+from vms.forms.fields import OptionField, OptionFlag, flat
 from vms.forms.hardware import decompose
 from vms.models import VM
 from vms.wizard.disks import disk_slots
@@ -69,24 +70,25 @@ def groups(draft: Draft) -> list[Group]:
 def _rows(panel: Panel, slot: str) -> tuple[Row, ...]:
     rows = []
     for bound in panel.form(slot):
-        field = bound.field
-        if bound.name in HIDDEN or getattr(field, "why_not", ""):
+        field = cast("OptionField | OptionFlag", bound.field)
+        if bound.name in HIDDEN or field.why_not:
             continue
-        text = str(bound.data or "")
         default = panel.full(bound.name, slot) not in panel.draft.touched
-        if isinstance(field, OptionFlag):
-            if default and not bound.data and field.advanced:
-                continue
-            value = "Yes" if bound.data else "No"
-        elif text:
-            value = dict(flat(getattr(field, "offered", None) or ())).get(text, text)
-            value = f"{value} {field.unit}" if field.unit and not value.endswith(field.unit) else value
-        elif getattr(field, "offered", None) and not field.advanced:
-            value = dict(flat(field.offered)).get("", "Default")
-        else:
-            continue
-        rows.append(Row(str(bound.label), value, default, field.why))
+        value = _value(field, bound.data, default)
+        if value:
+            rows.append(Row(str(bound.label), value, default, field.why))
     return tuple(rows)
+
+
+def _value(field: OptionField | OptionFlag, data: Any, default: bool) -> str:
+    """A choice in words; "" for what nobody needs to read (an advanced option left alone)."""
+    if isinstance(field, OptionFlag):
+        return "" if default and field.advanced and not data else ("Yes" if data else "No")
+    choices, text = dict(flat(field.offered or ())), str(data or "")
+    if not text:
+        return choices.get("", "Default") if choices and not field.advanced else ""
+    value = choices.get(text, text)
+    return f"{value} {field.unit}" if field.unit and not value.endswith(field.unit) else value
 
 
 def costs(draft: Draft) -> list[Cost]:
@@ -100,9 +102,9 @@ def costs(draft: Draft) -> list[Cost]:
     found = [Cost("Memory", text, memory > free)]
     wanted: dict[str, int] = {}
     for slot in disk_slots(draft):
-        name, _, size = decompose(slot, draft.mapping[slot]).get("file", "").partition(":")
-        if size.replace(".", "", 1).isdigit():
-            wanted[name] = wanted.get(name, 0) + round(float(size) * GIB)
+        name, _, gibs = decompose(slot, draft.mapping[slot]).get("file", "").partition(":")
+        if gibs.replace(".", "", 1).isdigit():
+            wanted[name] = wanted.get(name, 0) + round(float(gibs) * GIB)
     for name, size in sorted(wanted.items()):
         place = draft.offers.place(name)
         room = f"; {gib(place.available)} free now" if place and place.total else ""

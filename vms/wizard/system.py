@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.http import QueryDict
+
 from vms.forms.fields import Choices
 from vms.forms.hardware import compose, decompose, option_at, read
 from vms.hardware.context import NodeFacts
@@ -235,6 +237,14 @@ class Memory(Panel):
                 "balloon": "0 would remove the device; untick Ballooning Device instead, or write 1 or more."
             }
         return {}
+
+    def submit(self, data: QueryDict, slot: str = "") -> str:
+        """As everywhere; besides, a minimum that equalled the memory follows it."""
+        known = {**self.values(slot), **self.draft.typed.get(self.slug, {})}
+        if data.get("balloon") == known["balloon"] == known["memory.current"] and "memory.current" in data:
+            data = data.copy()
+            data["balloon"] = str(data["memory.current"])
+        return super().submit(data, slot)
 
     def take(self, good: Texts, values: Texts, slot: str) -> str:
         follows = "balloon" not in self.mapping

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from vms import access
 from vms.errors import VMError
 from vms.models import VM, Node
+from vms.models.configuration import with_parts
 from vms.wizard import actions, life
 from vms.wizard.drafts import Draft
 from vms.wizard.page import advanced_cookie, page
@@ -85,7 +86,8 @@ def wizard_tab(request: HttpRequest, draft: int, tab: str) -> HttpResponse:
 def _post(request: HttpRequest, vm: VM, tab: str) -> HttpResponse:
     """Save, then show the same tab again (htmx) or go to the next one."""
     with transaction.atomic():
-        locked = VM.everything.select_for_update().select_related("node", "pool").get(pk=vm.pk)
+        VM.everything.select_for_update().get(pk=vm.pk)
+        locked = with_parts(VM.everything.filter(pk=vm.pk)).get()
         found = Draft(locked, request.user)
         life.place_failures(found)
         target = actions.perform(found, tab, request.POST)

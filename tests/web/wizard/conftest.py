@@ -1,4 +1,4 @@
-"""A node, a storage with an ISO, people with and without rights, and a hand that clicks through the wizard."""
+"""A node, a storage with an ISO, people and their rights, and a hand that clicks through the wizard."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ FACTS = {
 }
 
 
-@pytest.fixture()
+@pytest.fixture
 def node(db: None) -> Node:
     return Node.objects.create(name="pve1", facts=FACTS)
 
 
-@pytest.fixture()
+@pytest.fixture
 def storage(node: Node) -> Storage:
     """``local`` with 100 GiB free."""
     made = Storage.objects.create(name="local", path="/var/lib/pvelite/local")
@@ -40,7 +40,7 @@ def storage(node: Node) -> Storage:
     return made
 
 
-@pytest.fixture()
+@pytest.fixture
 def iso(storage: Storage, node: Node) -> Volume:
     return Volume.objects.create(
         storage=storage, node=node, name="iso/debian.iso", content="iso", format="iso", size=658 << 20
@@ -55,7 +55,7 @@ def person(name: str, **roles: str) -> Any:
     return user
 
 
-@pytest.fixture()
+@pytest.fixture
 def admin(db: None) -> Any:
     return get_user_model().objects.create_superuser("admin", password="x")
 
@@ -186,7 +186,7 @@ class Hand:
         return self
 
 
-@pytest.fixture()
+@pytest.fixture
 def hand_of() -> Callable[[Any], Hand]:
     """A hand for a user."""
 
@@ -198,7 +198,7 @@ def hand_of() -> Callable[[Any], Hand]:
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def hand(admin: Any, storage: Storage, hand_of: Callable[[Any], Hand]) -> Hand:
     """The operator's hand, on a fresh draft."""
     return hand_of(admin).begin()
