@@ -23,19 +23,21 @@ STEPS = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @cache
-def _version(path: str) -> str:
-    """A short checksum of one of our own static files; changes when the file does."""
+def _address(path: str) -> str:
+    """Address and checksum of one of our own static files, once a process."""
     file = Path(settings.BASE_DIR) / "static" / path
-    return f"{zlib.crc32(file.read_bytes()):08x}" if file.is_file() else "0"
+    version = f"{zlib.crc32(file.read_bytes()):08x}" if file.is_file() else "0"
+    return f"{static(path)}?v={version}"
 
 
 @register.simple_tag
 def asset(path: str) -> str:
     """The address of one of our own static files, so that a new version is never read from a cache."""
-    return f"{static(path)}?v={_version(path)}"
+    return _address(path)
 
 
 @register.simple_tag
+@cache
 def icon(name: str, label: str = "") -> SafeString:
     """One symbol of the sprite. Decoration unless ``label`` says what it means."""
     address = asset("img/icons.svg")

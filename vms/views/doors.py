@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 
 from vms import access
+from vms.errors import VMError
 from vms.models import VM, Node, Storage, Task
 
 P = ParamSpec("P")
@@ -68,6 +69,13 @@ def node_or_404(request: HttpRequest, name: str) -> Node:
     if node is None or not access.may(request.user, "Sys.Audit", f"/nodes/{node.name}"):
         raise Http404("There is no such node, or you may not see it.")
     return node
+
+
+def sentence(error: VMError) -> str:
+    """What went wrong and what to do next, as whole sentences."""
+    text = str(error).strip()
+    text = text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    return f"{text} {error.hint}".strip()
 
 
 def sees_all_tasks(user: Any, node: Node | None = None) -> bool:

@@ -17,7 +17,7 @@ from vms.errors import AccessError, VMError
 from vms.models import VM, Disk, Task, Volume
 from vms.operations.base import OPERATIONS, submit
 from vms.schema.option import options_of
-from vms.views.doors import signed_in, vm_or_404, wants_fragment
+from vms.views.doors import sentence, signed_in, vm_or_404, wants_fragment
 from vms.views.states import vm_state
 
 
@@ -178,10 +178,8 @@ def vm_action(request: HttpRequest, vmid: int, verb: str) -> HttpResponse:
         return refused(request, vm, f"Nothing was removed: type {vm.vmid} to confirm.", 422)
     try:
         task = submit(chosen.type, vm=vm, user=request.user, params=params_of(request, chosen))
-    except AccessError as error:
-        return refused(request, vm, str(error), 403, error.hint)
     except VMError as error:
-        return refused(request, vm, str(error), 409, error.hint)
+        return refused(request, vm, sentence(error), 403 if isinstance(error, AccessError) else 409)
     return accepted(request, vm, chosen, task)
 
 
@@ -191,12 +189,12 @@ def params_of(request: HttpRequest, verb: Verb) -> dict[str, str]:
     return {name: str(value) for name, value in request.POST.items() if name in known and value != ""}
 
 
-def refused(request: HttpRequest, vm: VM, text: str, status: int, hint: str = "") -> HttpResponse:
+def refused(request: HttpRequest, vm: VM, text: str, status: int) -> HttpResponse:
     """The sentence why not: an echo in place for htmx, a message on the VM's page otherwise."""
     if wants_fragment(request):
-        context = {"text": text, "tone": "error", "hint": hint}
+        context = {"text": text, "tone": "error"}
         return render(request, "components/toast.html", context, status=status)
-    messages.error(request, f"{text} {hint}".strip())
+    messages.error(request, text)
     return redirect("vms:vm_summary", vmid=vm.vmid)
 
 

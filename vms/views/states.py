@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from vms.models import VM, Task
 
@@ -55,8 +56,14 @@ _TASK_SYMBOLS = {
 
 def vm_state(vm: VM) -> State:
     """The VM's state. On a node that is silent only the last known one can be told."""
-    status = VM.Status(vm.status)
-    if not vm.node.online and status != VM.Status.UNKNOWN:
+    return state_of(vm.status, vm.node.online)
+
+
+@cache
+def state_of(value: str, online: bool) -> State:
+    """:func:`vm_state` for a bare status."""
+    status = VM.Status(value)
+    if not online and status != VM.Status.UNKNOWN:
         return State(f"Unknown, was {status.label.lower()}", "unknown")
     return State(str(status.label), _VM_TONES[status])
 

@@ -19,7 +19,7 @@ from vms.errors import AccessError, VMError
 from vms.models import Disk, Node, Storage, StorageStatus, Task, Volume
 from vms.operations.base import submit_on
 from vms.operations.volumes import remove_iso
-from vms.views.doors import signed_in, storage_or_404, wants_fragment
+from vms.views.doors import sentence, signed_in, storage_or_404, wants_fragment
 
 PAGE = 100
 USERS_SHOWN = 6
@@ -95,7 +95,7 @@ def rescan(request: HttpRequest, name: str) -> HttpResponse:
     try:
         task = submit_on("storagescan", node=node, user=request.user, params={"storage": row.name})
     except VMError as error:
-        return told(request, row, str(error), 403 if isinstance(error, AccessError) else 409, error.hint)
+        return told(request, row, sentence(error), 403 if isinstance(error, AccessError) else 409)
     return told(request, row, "Rescan requested", 200, task=task)
 
 
@@ -113,18 +113,18 @@ def delete(request: HttpRequest, name: str) -> HttpResponse:
     try:
         task = remove_iso(volume, request.user, this_node())
     except VMError as error:
-        return told(request, row, str(error), 403 if isinstance(error, AccessError) else 409, error.hint)
+        return told(request, row, sentence(error), 403 if isinstance(error, AccessError) else 409)
     return told(request, row, f"Removal of {volume.label} requested", 200, task=task)
 
 
 def told(
-    request: HttpRequest, row: Storage, text: str, status: int, hint: str = "", task: Task | None = None
+    request: HttpRequest, row: Storage, text: str, status: int, task: Task | None = None
 ) -> HttpResponse:
     """An echo in place for htmx, a message on the storage's page otherwise."""
     if wants_fragment(request):
-        context = {"text": text, "hint": hint, "tone": "busy" if task else "error"}
+        context = {"text": text, "tone": "busy" if task else "error"}
         if task is not None:
             context |= {"href": reverse("vms:task", args=[task.pk]), "action": "Task log"}
         return render(request, "components/toast.html", context, status=status)
-    messages.add_message(request, messages.INFO if task else messages.ERROR, f"{text} {hint}".strip())
+    messages.add_message(request, messages.INFO if task else messages.ERROR, text)
     return redirect("vms:storage", name=row.name)

@@ -24,7 +24,7 @@ from vms.operations.volumes import register_upload
 from vms.storage import open_storage
 from vms.storage.directory import DirectoryStorage
 from vms.storage.upload import Upload
-from vms.views.doors import signed_in, storage_or_404
+from vms.views.doors import sentence, signed_in, storage_or_404
 from vms.views.storage import this_node
 
 CHUNK = 1 << 20
@@ -96,7 +96,7 @@ class IsoHandler(FileUploadHandler):
         except StorageError as error:
             self.upload_interrupted()
             if self.request is not None:
-                self.request.META["pvelite.upload_refused"] = f"{error.text} {error.hint}".strip()
+                self.request.META["pvelite.upload_refused"] = sentence(error)
             raise StopUpload(connection_reset=False) from error
 
 
@@ -121,7 +121,7 @@ def upload(request: HttpRequest, name: str) -> HttpResponse:
     except VMError as error:
         if not form:
             drain(request)
-        return answer(request, row, form, f"{error.text} {error.hint}".strip(), 400)
+        return answer(request, row, form, sentence(error), 400)
     return answer(request, row, form, f"{volume.label} is in the library.", 201)
 
 

@@ -1,0 +1,93 @@
+"""The two places that repeat a row hundreds of times: the tree and the list of VMs.
+
+A template loop took 0.35 and 0.65 ms a row here, formatting takes a twentieth. The shapes below are what
+``components/state.html``, ``components/tags.html`` and ``{% icon %}`` would have written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+from django import template
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+
+from vms.templatetags.ui import ago, icon, mib
+from vms.views.dashboard import Row
+from vms.views.shell import TreeVM
+from vms.views.states import State
+
+register = template.Library()
+
+TREE_ROW = (
+    '<a class="tree-row" id="tree-vm-{0}" data-path="/vms/{0}" href="/vms/{0}" title="{0} {1}: {2}{3}">'
+    '{4}<span class="tree-id">{0}</span><span class="name">{5}</span>{6}</a>'
+)
+LIST_ROW = (
+    '<tr><td class="mono">{0}</td><td class="grow">'
+    '<a class="ellipsis" href="/vms/{0}" title="{1}">{1}</a></td>'
+    '<td>{2}{3}</td><td>{4}</td><td class="num">{5}</td><td class="num">{6}</td><td>{7}</td><td>{8}</td></tr>'
+)
+
+
+@cache
+def tree_state(state: State, template_vm: bool) -> SafeString:
+    """The state of a VM in the tree: its icon, its word for those who do not see it."""
+    shape = '<span class="state is-{}">{}<span class="sr">{}</span></span>'
+    return format_html(shape, state.tone, icon("template" if template_vm else state.icon), state.word)
+
+
+@cache
+def list_state(state: State) -> SafeString:
+    """As ``components/state.html``."""
+    shape = '<span class="state is-{}">{}<span class="word">{}</span></span>'
+    return format_html(shape, state.tone, icon(state.icon), state.word)
+
+
+@register.simple_tag
+def tree_rows(vms: Iterable[TreeVM]) -> SafeString:
+    """The VMs of a node in the tree."""
+    lock = format_html('<span class="end">{}</span>', icon("lock"))
+    return format_html_join(
+        "", TREE_ROW,
+        (
+            (
+                vm.vmid, vm.name or f"VM {vm.vmid}", vm.state.word,
+                f", locked ({vm.lock})" if vm.lock else "",
+                tree_state(vm.state, vm.template), vm.name or "(no name)", lock if vm.lock else "",
+            )
+            for vm in vms
+        ),
+    )  # fmt: skip
+
+
+@register.simple_tag
+def list_rows(rows: Iterable[Row]) -> SafeString:
+    """The VMs of the list."""
+    return format_html_join("", LIST_ROW, (list_cells(row) for row in rows))
+
+
+def list_cells(row: Row) -> tuple[object, ...]:
+    """One line of the list, cell by cell."""
+    vm = row.vm
+    lock: SafeString | str = ""
+    if vm.lock:
+        shape = ' <span class="state is-busy" title="Locked: {0}">{1}{0}</span>'
+        lock = format_html(shape, vm.lock, icon("lock"))
+    since = ago(vm.status_since, "") if vm.status_since else ""
+    return (
+        vm.vmid, vm.display_name, list_state(row.state), lock, vm.node.name, row.cores, mib(row.memory),
+        tag_links(vm.tag_list), since,
+    )  # fmt: skip
+
+
+def tag_links(tags: Iterable[str]) -> SafeString:
+    """As ``components/tags.html``."""
+    start = reverse("vms:dashboard")
+    links = ((start, urlencode({"tag": tag}), tag) for tag in tags)
+    return format_html(
+        '<span class="tags">{}</span>', format_html_join("", '<a class="tag" href="{}?{}">{}</a>', links)
+    )
