@@ -8,6 +8,20 @@
   const key = (field) => `${field.form.dataset.tab}/${field.form.elements.slot?.value ?? ""}/${field.name}`;
   const state = (field) => (field.type === "checkbox" ? String(field.checked) : field.value);
   const snapshot = () => new Map(fields(form()).map((field) => [key(field), state(field)]));
+  // Each request of this page carries its number: a save that was overtaken by the next must not undo it.
+  const page = crypto.getRandomValues(new Uint32Array(2)).join("-");
+  let number = 0;
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (event.target.id !== "wizard") return;
+    event.detail.parameters.page = page;
+    event.detail.parameters.seq = String(++number);
+  });
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "wizard") return;
+    event.target.elements.page.value = page;
+    event.target.elements.seq.value = String(++number);
+  });
+
   let sent = null, late = null, kept = null;
 
   document.addEventListener("htmx:beforeRequest", (event) => {
@@ -59,6 +73,8 @@
   document.addEventListener("change", (event) => { if (event.target.closest("[data-filter]")) event.stopPropagation(); }, true);
 
   const prepare = () => {
+    const steps = form().querySelector(".wizard-steps"), now = steps.querySelector(".is-now");
+    steps.scrollLeft = now.offsetLeft - (steps.clientWidth - now.offsetWidth) / 2;
     for (const box of form().querySelectorAll("[data-filter]")) box.hidden = false;
     const old = !CSS.supports("selector(::details-content)");
     if (old && matchMedia("(min-width: 1200px)").matches) document.getElementById("command").open = true;

@@ -12,6 +12,9 @@ from vms.wizard.drafts import Draft, locate
 from vms.wizard.panels import Panels, neighbour
 from vms.wizard.tabs import BY_SLUG, SLUGS, tab_of
 
+PAGES_KEPT = 4
+"""Open pages of a draft whose order of saves is remembered."""
+
 
 @dataclass
 class Target:
@@ -26,6 +29,8 @@ class Target:
 def perform(draft: Draft, slug: str, data: QueryDict) -> Target:
     """Save the sent tab ``slug`` and follow the button that was pressed (``go``)."""
     go, _, what = data.get("go", "save").partition(":")
+    if overtaken(draft, data):
+        return Target(slug, data.get("slot", ""))
     if go == "discard":
         life.discard(draft.vm, draft.user)
         return Target(slug, gone=True)
@@ -45,6 +50,21 @@ def perform(draft: Draft, slug: str, data: QueryDict) -> Target:
     draft.rest["at"] = target.slug
     draft.remember()
     return target
+
+
+def overtaken(draft: Draft, data: QueryDict) -> bool:
+    """Whether a later request of the same page was served already: its saved values are the newer ones.
+
+    A browser does not wait for a running save when Enter is pressed; the two may arrive in either order.
+    """
+    page, number = data.get("page", "")[:40], data.get("seq", "")
+    if not page or not number.isascii() or not number.isdigit():
+        return False
+    seen: dict[str, int] = dict(draft.rest.get("seen", {}))
+    if int(number[:9]) <= seen.pop(page, 0):
+        return True
+    draft.rest["seen"] = dict([*list(seen.items())[-PAGES_KEPT:], (page, int(number[:9]))])
+    return False
 
 
 def _submit(draft: Draft, slug: str, data: QueryDict) -> str:
@@ -136,9 +156,9 @@ def _refused(draft: Draft, error: ConfigError) -> Target:
     """Put what the operation refused on its fields and go to the first."""
     errors = list(getattr(error, "errors", (error,)))
     for single in errors:
-        scope, name, text = locate(single)
+        scope, name, text = locate(single, draft.mapping)
         draft.blame(scope, name, text)
     draft.remember()
     first = errors[0]
-    slug = tab_of(first.key) or "general"
+    slug = tab_of(first.key, draft.mapping) or "general"
     return Target(slug, first.key if BY_SLUG[slug].lists else "")

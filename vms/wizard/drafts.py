@@ -104,7 +104,7 @@ class Draft:
     def _give_way(self, wanted: Texts, error: ConfigError) -> bool:
         changed = False
         for single in getattr(error, "errors", (error,)):
-            scope, name, text = locate(single)
+            scope, name, text = locate(single, wanted)
             self.blame(scope, name, text, _tried(wanted.get(single.key, ""), single))
             old = self.saved.get(single.key)
             if wanted.get(single.key) != old:
@@ -127,9 +127,9 @@ class Draft:
 _OWN = frozenset({"touched", "visited", "pressed", "typed", "errors", "before", "followed", "stash", "was"})
 
 
-def locate(error: ConfigError) -> tuple[str, str, str]:
+def locate(error: ConfigError, mapping: Mapping[str, str]) -> tuple[str, str, str]:
     """Scope, field name and sentence of a configuration error. The scope of a listed drive is its slot."""
-    slug = tab_of(error.key) or "general"
+    slug = tab_of(error.key, mapping) or "general"
     text = sentence(error)
     if slug in ("disks", "network"):
         part = {"file": "storage", "format": "format", "": "bus" if slug == "disks" else "macaddr"}.get(

@@ -79,7 +79,7 @@ def place_failures(draft: Draft) -> None:
         part, _, rest = errors.pop(key).partition(": ")
         known = re.fullmatch(r"[a-z_-]+", part) is not None and rest
         error = ConfigError(key, rest if known else part, part=part if known else "")
-        scope, name, text = locate(error)
+        scope, name, text = locate(error, draft.mapping)
         draft.blame(scope, name, text)
     if errors:
         draft.rest["error"] = errors

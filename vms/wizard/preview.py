@@ -59,18 +59,9 @@ def advice(draft: Draft) -> list[Advice]:
     labels = {tab.slug: tab.label for tab in TABS}
     found = []
     for finding in sorted(rule_findings(draft), key=lambda finding: order[finding.severity]):
-        slug = next((tab_of(key) for key in finding.keys if tab_of(key)), "")
+        slug = next((tab_of(key, draft.mapping) for key in finding.keys if tab_of(key)), "")
         name, label = name_of(finding), labels.get(slug, "")
-        found.append(
-            Advice(
-                name_of(finding),
-                finding.severity,
-                finding.text,
-                bool(finding.fix),
-                slug,
-                labels.get(slug, ""),
-            )
-        )
+        found.append(Advice(name, finding.severity, finding.text, bool(finding.fix), slug, label))
     return found
 
 
@@ -148,7 +139,8 @@ def command(draft: Draft, current: str = "") -> Command:
         return Command(why_not=str(error))
     lines: dict[str, list[str]] = {}
     for part in parts:
-        lines.setdefault(tab_of(part.key), []).append(shlex.join(masked(word) for word in part.argv()))
+        text = shlex.join(masked(word) for word in part.argv())
+        lines.setdefault(tab_of(part.key, draft.mapping), []).append(text)
     labels = {tab.slug: tab.label for tab in TABS} | {"": "Always there"}
     order = sorted((slug for slug in labels if slug in lines), key=lambda slug: slug != current)
     groups = tuple(Words(slug, labels[slug], "\n".join(lines[slug])) for slug in order)

@@ -7,6 +7,7 @@ network card being edited.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -116,33 +117,27 @@ TABS: tuple[Tab, ...] = (
 SLUGS = tuple(tab.slug for tab in TABS)
 BY_SLUG = {tab.slug: tab for tab in TABS}
 REQUIRED = frozenset(
-    {
-        "vmid",
-        "node",
-        "ostype",
-        "sockets",
-        "cores",
-        "memory.current",
-        "size",
-        "storage",
-        "bus",
-        "index",
-        "model",
-    }
-    | {"medium", "iso", "efi_storage", "tpm_storage", "ostype_group", "drivers_iso"}
+    (
+        *("vmid", "node", "medium", "iso", "drivers_iso", "ostype_group", "ostype"),
+        *("efi_storage", "tpm_storage", "bus", "index", "storage", "size"),
+        *("sockets", "cores", "memory.current", "model"),
+    )
 )
 """Names that may not be left empty while they are shown."""
 BUSES = {"ide": "IDE", "sata": "SATA", "virtio": "VirtIO Block", "scsi": "SCSI"}
 
 
-def tab_of(key: str) -> str:
-    """The slug of the tab that holds configuration key ``key``; "" when none does."""
+def tab_of(key: str, mapping: Mapping[str, str] | None = None) -> str:
+    """The slug of the tab that holds configuration key ``key``; "" when none does.
+
+    A drive's tab depends on what is in it, in ``mapping``: CD drives are the OS tab's.
+    """
     kind = key.rstrip("0123456789")
+    if kind in BUSES:
+        known = (mapping or {}).get(key)
+        cdrom = key in BY_SLUG["os"].keys if known is None else "media=cdrom" in known
+        return "os" if cdrom else "disks"
     for tab in TABS:
         if key in tab.keys:
             return tab.slug
-    if kind in BUSES:
-        return "disks"
-    return (
-        "network" if kind == "net" else {"vmid": "general", "node": "general", "pool": "general"}.get(key, "")
-    )
+    return "network" if kind == "net" else "general" if key in ("vmid", "node", "pool") else ""

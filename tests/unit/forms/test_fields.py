@@ -109,7 +109,7 @@ def test_a_form_keeps_what_was_typed_and_takes_further_blame() -> None:
     assert form["cores"].value() == "x"
     assert set(form.errors) == {"cores", "onboot", "__all__"}
     assert form["onboot"].value() is True
-    assert form.texts() == {}
+    assert form.texts() == {"onboot": "1"}
 
 
 def test_a_disabled_field_is_never_blamed() -> None:

@@ -162,3 +162,13 @@ def test_queries_do_not_grow_with_disks_and_cards(hand: Hand, tab: str, iso: Any
     hand.press("tab:network").press("add").press("add").press("add")
     assert count() <= few
     assert few <= 24
+
+
+def test_a_save_that_arrives_late_does_not_undo_a_newer_one(hand: Hand) -> None:
+    old = hand.fields(name="old", page="p1", seq="1")
+    hand.press("save", name="new", page="p1", seq="2")
+    hand.client.post(hand.url, old, headers={"HX-Request": "true"})
+    assert hand.config["name"] == "new"
+    hand.press("save", name="newer", page="p2", seq="1")
+    hand.client.post(hand.url, old, headers={"HX-Request": "true"})
+    assert hand.config["name"] == "newer"
