@@ -46,8 +46,7 @@ class Engine:
     @property
     def environ(self) -> dict[str, str]:
         kept = {key: text for key, text in os.environ.items() if not key.startswith(("PVELITE_", "DJANGO_"))}
-        for name in ("DATABASE_URL", "REDIS_URL"):
-            kept.pop(name, None)
+        kept.pop("REDIS_URL", None)
         return {**kept, "PVELITE_HOME": str(self.home), "PVELITE_NODE": "pve1", "REDIS_URL": self.redis}
 
     @property
@@ -60,12 +59,10 @@ class Engine:
         from pvelite.home import prepare
 
         prepare(Conf.from_environ(self.environ))
-        subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
-            cwd=ROOT,
-            env=self.environ,
-            check=True,
-        )
+        steps = [["migrate"], ["flush", "--noinput"]] if "DATABASE_URL" in self.environ else [["migrate"]]
+        for step in steps:
+            words = [sys.executable, "manage.py", *step, "--verbosity", "0"]
+            subprocess.run(words, cwd=ROOT, env=self.environ, check=True)
 
     def start_redis(self) -> None:
         """Start the bell."""
@@ -235,9 +232,12 @@ def layer_at(url: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def database_at(path: Path) -> Iterator[None]:
-    """Make this process's default database the file at ``path``."""
+    """Make this process's default database the file at ``path``; ``DATABASE_URL`` goes before."""
     from django.db import connection, connections
 
+    if os.environ.get("DATABASE_URL"):
+        yield
+        return
     connection.close()
     settings = connections.settings["default"]
     before = dict(settings)
