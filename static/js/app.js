@@ -33,7 +33,9 @@
   // Menus are <details>: one open at a time, Escape closes and gives the focus back, arrows walk.
   const menus = () => document.querySelectorAll("details.menu[open]");
   document.addEventListener("click", (event) => {
-    for (const menu of menus()) if (!menu.contains(event.target) || event.target.closest("[data-dialog]")) menu.open = false;
+    const chosen = event.target.closest('.menu-item:not([aria-disabled="true"])');
+    // Later, so that the choice itself still happens.
+    for (const menu of menus()) if (!menu.contains(event.target) || chosen) setTimeout(() => { menu.open = false; });
   });
   document.addEventListener("keydown", (event) => {
     const menu = event.target.closest?.("details.menu");
@@ -62,7 +64,7 @@
     new MutationObserver((changes) => {
       for (const change of changes) for (const node of change.addedNodes) if (node.dataset?.toast) arm(node);
     }).observe(toasts, { childList: true });
-    toasts.addEventListener("click", (event) => event.target.closest("[data-close-toast]")?.closest("[data-toast]").remove());
+    document.addEventListener("click", (event) => event.target.closest("[data-close-toast]")?.closest("[data-toast]").remove());
   }
   const say = (text, tone) => {
     const shape = document.getElementById("toast-shape");

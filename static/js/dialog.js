@@ -40,7 +40,13 @@
   // Its form went through: the dialog has done its work. A refusal stays inside the dialog.
   document.addEventListener("htmx:afterRequest", (event) => {
     const dialog = event.target.closest?.("dialog");
-    if (dialog && event.detail.successful && event.detail.requestConfig.verb !== "get") dialog.close();
+    if (dialog && event.detail.xhr.status < 400 && event.detail.requestConfig.verb !== "get") dialog.close();
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const place = event.detail.requestConfig?.elt?.closest?.("dialog")?.querySelector("[data-said]");
+    if (!place || event.detail.xhr.status < 400) return;
+    event.detail.target = place;
+    event.detail.swapOverride = "innerHTML";
   });
 
 })();
