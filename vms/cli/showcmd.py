@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vms.cli.preview import guessed_storages
 from vms.config import conffile
+from vms.config.conffile import ConfFile
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, ConfigErrors
-from vms.hardware import is_drive, part_of
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
 from vms.qemu.cmdline import command
 
@@ -25,7 +26,6 @@ NOMINAL: dict[str, Any] = {
 """Facts of an ordinary KVM node, for a preview without a node."""
 
 RUN_DIR, LOG_DIR = "/run/pvelite", "/var/log/pvelite"
-_KINDS = ("cifs", "nfs", "cephfs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +62,29 @@ def build(file: Path, vmid: int | None, facts_file: Path | None) -> list[str]:
         raise ConfigErrors([ConfigError(key, why) for key, why in parsed.unknown])
     config = VMConfig.parse(mapping)
     facts = _facts(facts_file, mapping)
-    paths = RuntimePaths.of(RUN_DIR, LOG_DIR, number)
-    return command(config, LaunchContext(vmid=number, facts=facts, paths=paths))
+    context = LaunchContext(
+        vmid=number,
+        facts=facts,
+        paths=RuntimePaths.of(RUN_DIR, LOG_DIR, number),
+        snapshots=way_back(parsed),
+    )
+    return [*pinning(config), *command(config, context)]
+
+
+def way_back(parsed: ConfFile) -> tuple[tuple[str, Mapping[str, str]], ...]:
+    """The snapshots between now and the first one, newest first."""
+    found: dict[str, Mapping[str, str]] = {}
+    name = parsed.main.get("parent", "")
+    while name in parsed.snapshots and name not in found:
+        found[name] = parsed.snapshots[name].values
+        name = found[name].get("parent", "")
+    return tuple(found.items())
+
+
+def pinning(config: VMConfig) -> list[str]:
+    """The words before QEMU that keep it on certain CPUs of the node; a launch does the same by itself."""
+    affinity = config.get("affinity")
+    return ["/usr/bin/taskset", "--cpu-list", "--all-tasks", affinity] if affinity else []
 
 
 def as_text(words: list[str]) -> str:
@@ -99,23 +120,7 @@ def _facts(file: Path | None, mapping: Mapping[str, str]) -> NodeFacts:
         if not isinstance(data, dict):
             raise ConfigError("facts", "must be a JSON object")
     try:
-        storages = {**guessed_storages(mapping), **data.get("storages", {})}
-        return NodeFacts.from_json({**data, "storages": storages})
-    except (TypeError, ValueError) as error:
+        known = dict(data.get("storages", {}))
+        return NodeFacts.from_json({**data, "storages": {**guessed_storages(mapping, known), **known}})
+    except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError("facts", f"cannot be used: {error}") from None
-
-
-def guessed_storages(mapping: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What a preview assumes about storages nobody described: a mounted directory, of the kind its name says.
-
-    Only a preview guesses; a start refuses a volume on an unknown storage.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for key, text in mapping.items():
-        if not (is_drive(key) or key in ("efidisk0", "tpmstate0")) or part_of(key) is None:
-            continue
-        match = re.match(r"(?:file=|volume=)?([A-Za-z][A-Za-z0-9._-]*):", text)
-        if match:
-            kind = next((kind for kind in _KINDS if kind in match[1].lower()), "dir")
-            found[match[1]] = {"type": kind, "path": f"/mnt/pve/{match[1]}"}
-    return found

@@ -81,32 +81,41 @@ class Graph:
             common |= zeroes_and_discard(drive)
         aio = drive.aio or self.default_aio(source, drive.cache, direct)
         image = drive.image_format or source.format
-        return self._chain(key, drive.file, source, image, common, (direct, drive.cache == "unsafe"), aio)
+        shared = {**common, "cache": {"direct": direct, "no-flush": drive.cache == "unsafe"}}
+        middle = self._image(key, drive.file, source, image, shared, aio)
+        if image == "qcow2" and source.keeps_snapshots_apart and not cdrom:
+            lower = middle
+            for volid in self._snapshot_volumes(key, drive):
+                found = self.source(key, volid)
+                lower["backing"] = self._image(key, volid, found, found.format, shared, aio)
+                lower = lower["backing"]
+        return self._throttled(key, common, middle)
 
-    def _chain(
-        self,
-        key: str,
-        volid: str,
-        source: VolumeSource,
-        image: str,
-        common: dict[str, Any],
-        cache: tuple[bool, bool],
-        aio: str,
-        size: int = 0,
-    ) -> Blockdev:
-        shared = {**common, "cache": {"direct": cache[0], "no-flush": cache[1]}}
+    def _snapshot_volumes(self, key: str, drive: Drive) -> Iterator[str]:
+        """The volumes below a drive whose storage keeps every snapshot in a volume of its own."""
+        storage, _, name = drive.file.partition(":")
+        folder, slash, leaf = name.rpartition("/")
+        for snapshot, drives in self.plan.ctx.snapshots:
+            if drives.get(key, "").partition(",")[0].removeprefix("file=") == drive.file:
+                yield f"{storage}:{folder}{slash}{snapshot}-{leaf}"
+
+    def _image(
+        self, key: str, volid: str, source: VolumeSource, image: str, shared: dict[str, Any], aio: str
+    ) -> dict[str, Any]:
+        """The format over the file: two nodes of one volume."""
         file: dict[str, Any] = {"driver": source.driver, "node-name": node_name("e", key, volid), **shared}
         if source.filename:
             file["filename"] = source.filename
         if source.driver in _FILES:
             file["aio"] = aio
         file |= source.extra
-        middle = {"driver": image, "node-name": node_name("f", key, volid), **shared, "file": file}
-        if image == "qcow2" and source.storage_type in ("dir", "nfs", "cifs"):
-            chained = source.options.get("snapshot-as-volume-chain") and self.plan.qemu_at_least(8, 1)
-            middle |= {"discard-no-unref": True} if chained else {}
-        if size and image == "raw":
-            middle["size"] = size
+        found = {"driver": image, "node-name": node_name("f", key, volid), **shared, "file": file}
+        chained = source.driver == "file" and source.keeps_snapshots_apart
+        if image == "qcow2" and chained and self.plan.qemu_at_least(8, 1):
+            found["discard-no-unref"] = True
+        return found
+
+    def _throttled(self, key: str, common: dict[str, Any], middle: dict[str, Any]) -> Blockdev:
         group = {"throttle-group": f"throttle-drive-{key}"}
         top = {"driver": "throttle", "node-name": f"drive-{key}", **group, **common, "file": middle}
         return Blockdev(key, top)
@@ -135,7 +144,11 @@ class Graph:
             image = efi.image_format or source.format
         size = int(sizes.get(efi.value("efitype") if efi else "2m", 0))
         aio = self.default_aio(source, None, direct=False)
-        yield self._chain("efidisk0", volid, source, image, common, (False, False), aio, size)
+        shared = {**common, "cache": {"direct": False, "no-flush": False}}
+        middle = self._image("efidisk0", volid, source, image, shared, aio)
+        if size and image == "raw":
+            middle["size"] = size
+        yield self._throttled("efidisk0", common, middle)
 
     def _legacy(self, key: str, drive: Drive) -> str:
         """The text of ``-drive`` as old machine versions get it."""

@@ -45,6 +45,12 @@ class NodeFacts:
     ``code-4m-secboot``, ``vars-4m``, ``vars-4m-ms``; a missing one falls back to the peer's place.
     ``storages`` maps a name to its ``type`` and whatever that type needs (``path``, ``vg``, ``pool`` …).
     ``cpu_models`` are the models this node can run with its accelerator; empty means unknown.
+    ``custom_cpus`` maps the name of an administrator's CPU model to what it is made of, written like a ``cpu``
+    value (``reported-model=EPYC,flags=+aes``). ``pci_devices`` are the node's own, address with function →
+    facts; ``pci_mappings`` and ``usb_mappings`` map a name to the address or numbers behind it on this node.
+    What rules look at: ``vcpus_used`` (CPUs of the guests that run now), ``used_macs`` (address → whose it
+    is), ``used_ids``, ``unreadable`` (path or volume → what is in QEMU's way), ``power_backup`` (None:
+    nobody said), ``huge_pages`` (size in MiB → free pages).
     ``blockdev``: give drives as node graphs whatever the machine version. Facts that describe a real node
     (they name its ``qemu_binary``) do so; otherwise the peer's rule holds (machine 10.0 and newer).
     """
@@ -75,6 +81,16 @@ class NodeFacts:
     blockdev: bool = False
     scsi_devices: tuple[str, ...] = ()
     bootsplash: str = ""
+    custom_cpus: Mapping[str, str] = field(default_factory=dict)
+    pci_devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pci_mappings: Mapping[str, str] = field(default_factory=dict)
+    usb_mappings: Mapping[str, str] = field(default_factory=dict)
+    vcpus_used: int = 0
+    used_macs: Mapping[str, str] = field(default_factory=dict)
+    used_ids: tuple[int, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    power_backup: bool | None = None
+    huge_pages: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NodeFacts:
@@ -171,9 +187,11 @@ class RuntimePaths:
 @dataclass(frozen=True, kw_only=True)
 class LaunchContext:
     """Everything a start knows. ``taps`` maps a slot (``net0``) to an open tap descriptor; several
-    queues of one card are a tuple of descriptors."""
+    queues of one card are a tuple of descriptors. ``snapshots`` are the machine's snapshots on the way back
+    from now, newest first, each with its name and the drives it was taken of."""
 
     vmid: int
     facts: NodeFacts
     paths: RuntimePaths
     taps: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
+    snapshots: tuple[tuple[str, Mapping[str, str]], ...] = ()

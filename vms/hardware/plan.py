@@ -14,6 +14,8 @@ from vms.hardware.machine import Machine
 from vms.hardware.pci import PciPlan
 
 _NEWEST_REVISION = 99
+_KNOWN_REVISION = 2
+"""The highest revision (``+pveN``) the peer ever gave to a machine version."""
 _TEMPLATE_KEYS = re.compile(r"(name|scsihw|bios|machine|arch|template|efidisk0|(ide|sata|scsi|virtio)\d+)")
 
 
@@ -35,6 +37,12 @@ class Plan:
             raise ConfigError(
                 "machine", f"QEMU {ctx.facts.qemu_version} is too old, 6.0 is the oldest usable"
             )
+        wanted = config.get("arch")
+        if wanted and wanted != "x86_64":
+            raise ConfigError("arch", f"this node runs x86_64 guests, not {wanted}")
+        for key in ("amd-sev", "intel-tdx"):
+            if config.get(key) is not None:
+                raise ConfigError(key, "this node's processor cannot encrypt the memory of guests")
 
     @cached_property
     def ostype(self) -> str:
@@ -69,6 +77,9 @@ class Plan:
             version = self._windows_version()
             base = f"{'pc-q35' if base == 'q35' else 'pc-i440fx'}-{version[0]}.{version[1]}"
             found = (*version, 0)
+        if found and (found[:2] > self.facts.version or found[2] > _KNOWN_REVISION):
+            why = f"QEMU {self.facts.qemu_version} of this node is too old for {text}"
+            raise ConfigError("machine", f"{why}; choose an older version", part="type")
         return base, found or (*self.facts.version, _NEWEST_REVISION)
 
     def _windows_version(self) -> tuple[int, int]:

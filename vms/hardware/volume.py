@@ -28,6 +28,16 @@ class VolumeSource:
     storage_type: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def keeps_snapshots_apart(self) -> bool:
+        """Whether each snapshot is a volume of its own, one on top of the other.
+
+        A logical volume holds a qcow2 image for no other reason.
+        """
+        if self.storage_type == "lvm":
+            return self.format == "qcow2"
+        return bool(self.options.get("snapshot-as-volume-chain"))
+
 
 def resolve(volid: str, storages: Mapping[str, Mapping[str, Any]]) -> VolumeSource:
     """What stands behind a volume id or a path. Raises ``ValueError`` when it cannot be known."""
@@ -65,13 +75,21 @@ def _on_storage(volume: VolumeId, storage: Mapping[str, Any]) -> VolumeSource:
 
 
 def _rbd(name: str, storage: Mapping[str, Any]) -> VolumeSource:
+    """An image of a Ceph cluster. ``monitors`` (``host:port``, with neither ``conf`` nor a ``keyring``)
+    describe one without authentication; ``fsid`` is the cluster's own number."""
     pool = str(storage["pool"])
     if storage.get("krbd"):
-        return VolumeSource("host_device", f"/dev/rbd/{pool}/{name}", "raw", {}, "rbd", storage)
+        root = f"/dev/rbd-pve/{storage['fsid']}" if storage.get("fsid") else "/dev/rbd"
+        return VolumeSource("host_device", f"{root}/{pool}/{name}", "raw", {}, "rbd", storage)
     extra: dict[str, Any] = {"pool": pool, "image": name}
     for key in ("conf", "user", "server", "auth-client-required", "namespace"):
         if key in storage:
             extra[key] = storage[key]
+    if storage.get("monitors"):
+        places = (str(monitor).rpartition(":") for monitor in storage["monitors"])
+        extra["server"] = [{"host": host.strip("[]"), "port": port} for host, _, port in places]
+        if not storage.get("keyring") and not storage.get("conf"):
+            extra["auth-client-required"] = ["none"]
     return VolumeSource("rbd", "", "raw", extra, "rbd", storage)
 
 
