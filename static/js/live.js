@@ -77,6 +77,14 @@
       element.replaceChildren(note);
     }
   });
+  // A growing log follows its end while the reader is there.
+  let following = null;
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const log = event.detail.target.closest("[data-follow]");
+    following = log && log.scrollHeight - log.scrollTop - log.clientHeight < 40 ? log : null;
+  });
+  document.addEventListener("htmx:afterSettle", () => { if (following) following.scrollTop = following.scrollHeight; });
+
   // Rows the reader has scrolled to stay where they are.
   const kept = new Map();
   document.addEventListener("htmx:beforeSwap", (event) => {
