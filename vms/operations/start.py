@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +22,10 @@ from vms.errors import (
     ConfigError,
     ConfigErrors,
     LaunchError,
-    MonitorError,
     NetworkError,
-    OutcomeUnknown,
     StateError,
     StorageError,
+    VMError,
 )
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
 from vms.models import VM, Volume
@@ -36,6 +35,7 @@ from vms.network.tap import Tap
 from vms.operations.base import Context, Operation, operation
 from vms.qemu import process, tpm
 from vms.qemu.cmdline import command
+from vms.qemu.monitor import Monitor
 
 STATS_INTERVAL = 2
 """Seconds between two memory reports of the balloon device, as in PVE."""
@@ -107,10 +107,12 @@ async def bring_up(ctx: Context, vm: VM | None = None) -> None:
             one.close()  # QEMU holds its own by now; after a failure the device goes with ours
     ctx.on_undo(f"process of VM {vm.vmid}", lambda: _kill(ctx, vm.vmid, launched))
     record |= {"pid": launched.running.pid, "start_time": launched.running.start_time}
-    guest = await services.attach(vm, launched, record)
+    # Side by side: each question waits for QEMU's one lock, which the guest holds while it is emulated.
+    guest, record["machine"] = await asyncio.gather(
+        services.attach(vm, launched, record), settle_in(ctx, launched.monitor, mapping)
+    )
     ctx.at_end(guest.store)
     await ctx.log(f"QEMU runs as process {launched.running.pid}")
-    record["machine"] = await settle_in(ctx, mapping)
     if not process.alive(launched.running):
         raise LaunchError(argv, None, f"QEMU ended as soon as it ran; its log is {paths.log}")
 
@@ -220,37 +222,36 @@ async def start_tpm(ctx: Context, vm: VM, config: VMConfig) -> None:
     )  # fmt: skip
 
 
-async def settle_in(ctx: Context, mapping: Mapping[str, str]) -> str:
+async def settle_in(ctx: Context, monitor: Monitor, mapping: Mapping[str, str]) -> str:
     """What is told to a QEMU that runs; answers the machine version it is.
 
     The guest runs already: what fails here is a warning.
     """
-    machine = ""
-    guest = ctx.services.guest(ctx.vm.vmid)
-    if guest is None:
-        return machine
+    orders: list[Awaitable[Any]] = [
+        monitor.execute("qom-get", {"path": "/machine", "property": "type"}),
+        *(monitor.set_link(key, up=False) for key in unplugged(mapping)),
+    ]
     balloon = int(mapping.get("balloon") or 0)
     memory = int((mapping.get("memory") or "512").removeprefix("current="))
-    try:
-        kind = await guest.monitor.execute("qom-get", {"path": "/machine", "property": "type"})
-        machine = str(kind).removesuffix("-machine")
-        if mapping.get("balloon") != "0":
-            await guest.monitor.execute(
-                "qom-set",
-                {
-                    "path": "/machine/peripheral/balloon0",
-                    "property": "guest-stats-polling-interval",
-                    "value": STATS_INTERVAL,
-                },
-            )
-            if 0 < balloon < memory:
-                await guest.monitor.balloon(balloon << 20)
-        for key, text in mapping.items():
-            if key.startswith("net") and "link_down=1" in text.split(","):
-                await guest.monitor.set_link(key, up=False)
-    except (MonitorError, OutcomeUnknown) as error:
-        await ctx.warn(f"QEMU runs, but: {error}")
-    return machine
+    if mapping.get("balloon") != "0":
+        stats = {"path": "/machine/peripheral/balloon0", "property": "guest-stats-polling-interval"}
+        orders.append(monitor.execute("qom-set", {**stats, "value": STATS_INTERVAL}))
+        if 0 < balloon < memory:
+            orders.append(monitor.balloon(balloon << 20))
+    answers = await asyncio.gather(*orders, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, VMError):
+            await ctx.warn(f"QEMU runs, but: {answer}")
+        elif isinstance(answer, BaseException):
+            raise answer
+    return "" if isinstance(answers[0], VMError) else str(answers[0]).removesuffix("-machine")
+
+
+def unplugged(mapping: Mapping[str, str]) -> list[str]:
+    """The network cards whose cable is pulled."""
+    return [
+        key for key, text in mapping.items() if key.startswith("net") and "link_down=1" in text.split(",")
+    ]
 
 
 @operation("qmstart", privilege="VM.PowerMgmt", label="Start")

@@ -106,12 +106,12 @@ class Supervisor:
             await self._db(guest.store)
         log.info("adopted VM %s, process %s, %s", vm.vmid, found.pid, guest.status)
         self._watch(guest)
+        guest.kick.set()
 
     def _watch(self, guest: LiveGuest) -> None:
         """From here on the process's end is noticed and its events are followed."""
         guest.watch = process.watch(guest.running, lambda code: self._start(self._bury(guest, code)))
         guest.follower = asyncio.create_task(self._follow(guest), name=f"follow-{guest.vmid}")
-        guest.kick.set()
         if guest.watch is None:
             self._start(self._bury(guest, None))
 
