@@ -78,12 +78,16 @@
     }
   });
   // A growing log follows its end while the reader is there.
-  let following = null;
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    const log = event.detail.target.closest("[data-follow]");
-    following = log && log.scrollHeight - log.scrollTop - log.clientHeight < 40 ? log : null;
-  });
-  document.addEventListener("htmx:afterSettle", () => { if (following) following.scrollTop = following.scrollHeight; });
+  const away = new WeakSet();
+  const logs = () => document.querySelectorAll("[data-follow]");
+  document.addEventListener("scroll", (event) => {
+    const log = event.target;
+    if (!log.matches?.("[data-follow]")) return;
+    if (log.scrollHeight - log.scrollTop - log.clientHeight > 40) away.add(log); else away.delete(log);
+  }, true);
+  const follow = () => { for (const log of logs()) if (!away.has(log)) log.scrollTop = log.scrollHeight; };
+  document.addEventListener("htmx:afterSwap", follow);
+  follow();
 
   // Rows the reader has scrolled to stay where they are.
   const kept = new Map();
