@@ -23,7 +23,7 @@ DEFAULTS = {
 
 
 def test_untouched_defaults_are_proxmox(hand: Hand) -> None:
-    hand.to("confirm")
+    hand.walk("confirm")
     assert hand.config == DEFAULTS
 
 
