@@ -5,6 +5,7 @@ They need nothing but the configuration; what depends on the node is in ``vms.co
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,6 +15,10 @@ from vms.hardware import known
 from vms.hardware.cpu import Cpu
 from vms.hardware.cpumodel import is_32bit
 from vms.hardware.machine import HOTPLUG_WORDS
+from vms.schema.option import shown
+
+LARGEST_DISK = 131072
+"""GiB; what the wizard's size field takes, and more than any image format here holds."""
 
 
 def relation_errors(config: VMConfig) -> list[ConfigError]:
@@ -25,6 +30,7 @@ def relation_errors(config: VMConfig) -> list[ConfigError]:
         *_cards(config),
         *_display(config),
         *_drives(config),
+        *_new_disks(config),
         *_firmware(config),
     ]
 
@@ -86,6 +92,25 @@ def _drives(config: VMConfig) -> Iterator[ConfigError]:
         if drive.file in places:
             yield ConfigError(key, f"{drive.file} is already plugged in as {places[drive.file]}")
         places.setdefault(drive.file, key)
+
+
+def _new_disks(config: VMConfig) -> Iterator[ConfigError]:
+    """``storage:32`` asks for a new disk of so many GiB; it has to be one that can be made."""
+    for key, _, drive in (*config.drives(), *config.slots("unused")):
+        size = drive.file.partition(":")[2]
+        if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", size):
+            continue
+        if key.startswith("unused"):
+            text = "holds a disk that is there already; plug a new one into a bus"
+            yield ConfigError(key, text, part="file")
+        elif drive.is_cdrom:
+            text = "a CD drive holds an ISO image or 'none', it cannot be a new disk"
+            yield ConfigError(key, text, part="file")
+        elif float(size) > LARGEST_DISK:
+            text = f"{shown(size)} GiB is above the largest disk, {LARGEST_DISK} GiB"
+            yield ConfigError(key, text, part="size")
+        elif float(size) <= 0 and not drive.import_from:
+            yield ConfigError(key, f"a disk of {size} GiB cannot be made; write at least 1", part="size")
 
 
 def _firmware(config: VMConfig) -> Iterator[ConfigError]:

@@ -16,6 +16,9 @@ from vms.schema.option import shown
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
+LARGEST_SIZE = 1 << 60
+"""Bytes. No storage here holds more, and the sum of many still fits the database's 64 bits."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -30,7 +33,10 @@ class Size:
         if match is None:
             raise ValueError(f"'{shown(text)}' is not a size; write a number and K, M, G or T, like 32G")
         number, unit = match[1], _UNITS[match[2]]
-        return cls(int(number) * unit if "." not in number else int(float(number) * unit))
+        found = int(number) * unit if "." not in number else int(float(number) * unit)
+        if found > LARGEST_SIZE:
+            raise ValueError(f"'{shown(text)}' is more than {LARGEST_SIZE >> 40}T, larger than any disk")
+        return cls(found)
 
     def __str__(self) -> str:
         for unit in "TGMK":

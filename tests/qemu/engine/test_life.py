@@ -211,7 +211,7 @@ def test_a_disk_that_does_not_fit(engine: Engine) -> None:
     """The field is named, nothing is made, the draft is as it was."""
     from vms.models import StorageStatus
 
-    vm = engine.draft(CONFIG | {"scsi0": "local:1", "scsi1": "local:100000000,format=raw"})
+    vm = engine.draft(CONFIG | {"scsi0": "local:1", "scsi1": "local:100000,format=raw"})
     StorageStatus.objects.all().delete()  # the door knows nothing: the worker looks itself
     task = engine.end(engine.submit("qmcreate", vm))
     assert task.status == "error"
