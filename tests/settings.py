@@ -24,7 +24,7 @@ if "pytest" in sys.modules:
     if os.environ.get("PVELITE_TEST_DATABASE_URL"):
         os.environ["DATABASE_URL"] = os.environ["PVELITE_TEST_DATABASE_URL"]
 
-from pvelite.settings import *  # noqa: E402, F403
+from pvelite.settings import *  # noqa: F403
 
 if "pytest" in sys.modules:
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
