@@ -79,6 +79,16 @@ class Drive(Limits):
         otherwise="raw is a little faster, but a directory storage cannot make snapshots of it.",
         why="qcow2 where the storage can, because snapshots are worth more than the small loss of speed.",
     )
+    import_from: str | None = opt(
+        "Import from",
+        key="import-from",
+        check=volume,
+        max_length=512,
+        hidden=True,
+        help="The image a new disk is made from; only together with a size of 0.",
+        otherwise="Without it a new disk is empty.",
+        why="Empty by default.",
+    )
     cache: Literal["none", "writethrough", "writeback", "unsafe", "directsync"] | None = opt(
         "Cache",
         default="none",

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.dispatch import Signal
 
+from vms.config.secrets import kept_secret
 from vms.config.vmconfig import check_config
 from vms.errors import ConfigError, ConfigErrors, StateError
 from vms.hardware import part_of, slot_of
@@ -26,6 +28,11 @@ DRIVE_SLOTS = frozenset({"ide", "sata", "scsi", "virtio", "unused"})
 DRIVE_KEYS = frozenset({"efidisk0", "tpmstate0"})
 NEW_DISK = re.compile(r"([A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]):([0-9]{1,9}(?:\.[0-9]{1,6})?)")
 """``local:32`` — a disk of so many GiB, to be allocated on that storage."""
+NEW_SEED = re.compile(r"([A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]):cloudinit")
+"""``local:cloudinit`` — a cloud-init drive, to be made on that storage."""
+SEED_SIZE = 4 << 20
+saved = Signal()
+"""Sent with ``vm`` after a configuration was stored, still inside the transaction."""
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -126,7 +133,7 @@ def save_config(vm: VM, mapping: Mapping[str, str], *, digest: str = "") -> None
     Raises :class:`ConfigErrors` naming each wrong key, and :class:`StateError` when ``digest`` is given and
     somebody else has changed the configuration since. Nothing is written then.
     """
-    wanted = canonical(mapping)
+    wanted = canonical(kept_secret(mapping, vm.options))
     rows = _Split(vm, wanted)
     try:
         with transaction.atomic():
@@ -137,6 +144,7 @@ def save_config(vm: VM, mapping: Mapping[str, str], *, digest: str = "") -> None
                     hint="Reload the page and make your change again.",
                 )
             rows.write()
+            saved.send(VM, vm=vm)
     except IntegrityError as error:
         raise ConfigErrors([rows.collision(error)]) from error
     vm.refresh_from_db()
@@ -214,6 +222,12 @@ class _Split:
         elif new is not None:
             disk.storage = self.storages[name]
             disk.size = round(float(new[2]) * GIB)
+        elif NEW_SEED.fullmatch(source) is not None:
+            disk.storage = self.storages[name]
+            disk.source, disk.size = source, SEED_SIZE
+            if disk.media != "cdrom":
+                text = "the cloud-init drive is a CD drive; add media=cdrom"
+                self.errors.append(ConfigError(key, text, part="media"))
         elif source in self.volumes:
             disk.volume = self.volumes[source]
             disk.storage = disk.volume.storage
@@ -231,8 +245,11 @@ class _Split:
 
     def _content(self, disk: Disk, key: str) -> None:
         """An ISO is read only by construction: it goes into CD drives and nowhere else."""
-        iso = disk.volume is not None and disk.volume.content == Volume.Content.ISO
-        if iso and disk.media != "cdrom":
+        content = disk.volume.content if disk.volume is not None else ""
+        if content == Volume.Content.IMPORT:
+            text = "is an image to import, no disk; write STORAGE:0,import-from=VOLUME"
+            self.errors.append(ConfigError(key, text, part="file"))
+        if content == Volume.Content.ISO and disk.media != "cdrom":
             self.errors.append(
                 ConfigError(key, "an ISO image goes into a CD drive; add media=cdrom", part="media")
             )

@@ -14,7 +14,7 @@ storage_name = RegexValidator(
 
 
 def default_content() -> list[str]:
-    return ["images", "iso"]
+    return ["images", "iso", "import"]
 
 
 class Storage(models.Model):
@@ -28,7 +28,9 @@ class Storage(models.Model):
     path = models.CharField(
         max_length=500, help_text="Absolute path of the directory, the same on every node."
     )
-    content = models.JSONField(default=default_content, help_text='What may lie here: ["images", "iso"].')
+    content = models.JSONField(
+        default=default_content, help_text='What may lie here: ["images", "iso", "import"].'
+    )
     shared = models.BooleanField(default=False, help_text="The same volumes are seen from every node.")
     enabled = models.BooleanField(default=True)
 
@@ -73,7 +75,8 @@ class StorageStatus(models.Model):
 class Volume(models.Model):
     """One image. Its id is ``<storage>:<name>``, as in PVE.
 
-    ``name`` is ``100/vm-100-disk-0.qcow2`` for a disk on a directory, ``iso/debian.iso`` for an ISO.
+    ``name`` is ``100/vm-100-disk-0.qcow2`` for a disk on a directory, ``iso/debian.iso`` for an ISO,
+    ``import/debian-12.qcow2`` for an image that disks are made from.
     ``vmid`` is the owner (the number in the name): only its destroy removes the volume.
     ``present`` is false once a scan no longer finds the file; the row stays, so that the error can say so.
     """
@@ -81,6 +84,7 @@ class Volume(models.Model):
     class Content(models.TextChoices):
         IMAGES = "images", "Disk image"
         ISO = "iso", "ISO image"
+        IMPORT = "import", "Image to import"
 
     storage = models.ForeignKey(Storage, on_delete=models.PROTECT, related_name="volumes")
     node = models.ForeignKey(

@@ -20,7 +20,8 @@ from vms.config.creation import complete
 from vms.config.vmconfig import check_config
 from vms.errors import ConfigError, ConfigErrors, StateError, StorageError, VMError
 from vms.models import VM, Disk, Storage, StorageStatus
-from vms.models.configuration import config_of, save_config, size_text
+from vms.models.configuration import NEW_SEED, config_of, save_config, size_text
+from vms.operations import cloudinit, images
 from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.start import bring_up, came_up
 from vms.operations.volumes import keep_volume
@@ -61,14 +62,18 @@ class Create(Operation):
             if nic.bridge:
                 path = f"/sdn/zones/localnetwork/{nic.bridge}"
                 access.require(user, "SDN.Use", f"{path}/{nic.tag}" if nic.tag else path)
+        images.authorise(user, vm)
 
     def check(self, vm: VM, params: Any) -> None:
         if vm.stage != VM.Stage.DRAFT:
             raise StateError(
                 f"unable to create VM {vm.vmid} - VM {vm.vmid} already exists on node '{vm.node.name}'"
             )
-        check_config(config_of(vm))
+        mapping = config_of(vm)
+        check_config(mapping)
         check_room(vm)
+        images.check(vm)
+        cloudinit.check_seed(vm, mapping)
 
     async def run(self, ctx: Context) -> None:
         try:
@@ -91,6 +96,7 @@ class Create(Operation):
         await ctx.db(remember, vm, before)
         volumes = await make_volumes(ctx, vm)
         await ctx.db(define, vm, volumes, ctx.services.facts)
+        await cloudinit.refresh(ctx, *await ctx.db(cloudinit.read, vm))
         await ctx.log(f"VM {vm.vmid} is defined")
 
     async def resume(self, ctx: Context) -> None:
@@ -205,10 +211,13 @@ async def make_volume(ctx: Context, vm: VM, disk: Disk, storage: Storage) -> sto
     """One volume: an empty disk, a copy of the firmware's variables, or a new TPM."""
     driver = ctx.services.storage(storage.name, storage.facts())
     fmt: Any = str(disk.options.get("format") or DEFAULT_FORMAT)
-    if "import-from" in disk.options:
-        raise ConfigError(disk.slot, "importing an image is not possible yet", part="import-from")
-    if disk.slot == "efidisk0":
-        volume: storage_base.Volume = await driver.allocate_copy(vm.vmid, efi_template(ctx, disk), fmt)
+    volume: storage_base.Volume
+    if images.OPTION in disk.options:
+        volume = await images.import_volume(ctx, vm, disk, driver, fmt)
+    elif NEW_SEED.fullmatch(disk.source):
+        volume = await driver.allocate_seed(vm.vmid, cloudinit.blank())
+    elif disk.slot == "efidisk0":
+        volume = await driver.allocate_copy(vm.vmid, efi_template(ctx, disk), fmt)
     elif disk.slot == "tpmstate0":
         volume = await driver.allocate(vm.vmid, tpm.STATE_SIZE, "raw")
     else:
@@ -251,7 +260,7 @@ def define(vm: VM, volumes: Mapping[str, storage_base.Volume], facts: Any) -> No
         for slot, volume in volumes.items():
             disk = rows[slot]
             keep_volume(Storage.objects.get(name=disk.file.partition(":")[0]), vm.node, volume)
-            rest = {key: text for key, text in disk.options.items() if key != "format"}
+            rest = {key: text for key, text in disk.options.items() if key not in ("format", images.OPTION)}
             rest["size"] = size_text(volume.size)
             if disk.media == "cdrom":
                 rest["media"] = "cdrom"

@@ -32,6 +32,7 @@ from vms.models import VM, Volume
 from vms.models.configuration import apply_pending, config_of, with_parts
 from vms.network import tap
 from vms.network.tap import Tap
+from vms.operations import cloudinit
 from vms.operations.base import Context, Operation, operation
 from vms.qemu import process, tpm
 from vms.qemu.cmdline import command
@@ -89,6 +90,7 @@ async def bring_up(ctx: Context, vm: VM | None = None) -> None:
     mapping = config_of(vm)
     facts: NodeFacts = replace(services.facts, storages=storages_of(vm))
     config = judge(mapping, facts)
+    await cloudinit.refresh(ctx, vm, mapping)
     await activate(ctx, vm)
     paths = services.paths.prepare(vm.vmid)
     ctx.on_undo(f"run folder of VM {vm.vmid}", lambda: services.clean(vm.vmid))

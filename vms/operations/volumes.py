@@ -27,16 +27,19 @@ def keep_volume(storage: Storage, node: Node, found: base.Volume) -> Volume:
     return row
 
 
-def register_upload(storage: Storage, node: Node, name: str, size: int, sha256: str, user: Any) -> Volume:
-    """The row of an ISO that was just uploaded to ``node``.
+def register_upload(
+    storage: Storage, node: Node, name: str, size: int, sha256: str, user: Any, *, fmt: str = "iso"
+) -> Volume:
+    """The row of an ISO or an image to import that was just uploaded to ``node``.
 
-    ``name`` is the file's (``debian.iso``, with or without ``iso/``), ``size`` its bytes.
+    ``name`` is the file's (``debian.iso``, ``import/debian.qcow2``; without a folder it is an ISO), ``size``
+    what a guest will see in bytes, ``fmt`` the image's format.
     """
-    name = name if name.startswith("iso/") else f"iso/{name}"
+    name = name if name.startswith(("iso/", "import/")) else f"iso/{name}"
     row, _ = Volume.objects.update_or_create(
         storage=storage, node=None if storage.shared else node, name=name,
         defaults={
-            "content": Volume.Content.ISO, "format": "iso", "size": size, "present": True, "sha256": sha256
+            "content": name.partition("/")[0], "format": fmt, "size": size, "present": True, "sha256": sha256
         },
     )  # fmt: skip
     username = user.get_username() if user is not None else "system"
@@ -90,7 +93,7 @@ class ScanParams(Params):
 
 @operation("imgdel", privilege="Datastore.AllocateTemplate", label="Remove", params=VolumeParams)
 class RemoveImage(NodeOperation):
-    """Delete an ISO from a storage."""
+    """Delete an ISO or an image to import from a storage."""
 
     def authorise_on(self, user: Any, node: Node, params: Any) -> None:
         path = f"/storage/{params.volume.partition(':')[0]}"
@@ -99,7 +102,7 @@ class RemoveImage(NodeOperation):
 
     def check_on(self, node: Node, params: Any) -> None:
         volume = find_volume(params.volume, node)
-        if volume.content != Volume.Content.ISO:
+        if volume.content == Volume.Content.IMAGES:
             raise StateError(f"'{volume.volid}' is a disk; remove it from its VM instead.")
         used = users_of(volume)
         if used:

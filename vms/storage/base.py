@@ -7,6 +7,7 @@ database row; every call may be made while guests run.
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,17 +15,17 @@ from typing import Literal, Protocol
 from vms.errors import StorageError
 
 DiskFormat = Literal["qcow2", "raw"]
-Content = Literal["images", "iso"]
+Content = Literal["images", "iso", "import"]
 
 _STORAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,98}[A-Za-z0-9]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """One disk image or ISO.
+    """One disk image, ISO or image to import.
 
     ``size`` is what a guest sees, ``used`` what it takes on the storage, both in bytes; ``vmid`` is
-    the owner's, ``None`` for an ISO. ``path`` is where this node finds it.
+    the owner's, ``None`` for what a library holds. ``path`` is where this node finds it.
     """
 
     volid: str
@@ -87,6 +88,18 @@ class Storage(Protocol):
 
     async def allocate_copy(self, vmid: int, source: Path, fmt: DiskFormat) -> Volume:
         """A new disk holding a copy of a raw file we trust (a firmware's variable store)."""
+
+    async def allocate_import(
+        self, vmid: int, source: Path, source_format: str, fmt: DiskFormat,
+        progress: Callable[[float], Awaitable[None]],
+    ) -> Volume:  # fmt: skip
+        """A new disk holding a copy of a stranger's image, whose header is looked at first.
+
+        ``progress`` hears how far it is, 0 to 1.
+        """
+
+    async def allocate_seed(self, vmid: int, content: bytes, fmt: DiskFormat = "raw") -> Volume:
+        """The VM's cloud-init drive holding ``content``; replaces the one that is there."""
 
     async def free(self, volid: str) -> None:
         """Delete a volume for good. One that is gone already is no error."""

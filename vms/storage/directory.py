@@ -3,7 +3,9 @@
 ::
 
     ROOT/images/101/vm-101-disk-0.qcow2     volume  NAME:101/vm-101-disk-0.qcow2
+    ROOT/images/101/vm-101-cloudinit.raw    volume  NAME:101/vm-101-cloudinit.raw
     ROOT/template/iso/debian.iso            volume  NAME:iso/debian.iso
+    ROOT/import/debian-12.qcow2             volume  NAME:import/debian-12.qcow2
 
 Folders we make can be crossed, not read (0711); a disk belongs to the user QEMU runs as and to nobody
 else (0600). No volume is a symlink, a FIFO, a device or a file with a second name.
@@ -25,12 +27,7 @@ from vms.errors import StorageError
 from vms.host.paths import make_folder
 from vms.storage import image
 from vms.storage.base import Content, DiskFormat, Finding, Listing, StorageStatus, Volume, split_volid
-
-DISK_NAME = re.compile(
-    r"(?P<vmid>[1-9][0-9]{2,8})/vm-(?P=vmid)-disk-(?P<number>[0-9]{1,4})\.(?P<fmt>qcow2|raw)"
-)
-ISO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.[iI][sS][oO]")
-ISO_NAME_LENGTH = 120
+from vms.storage.names import DISK_NAME, IMPORT_SUFFIXES, SEED_NAME, gib, is_import_name, is_iso_name, oddity
 
 RESERVE = 64 << 20
 """Bytes of the file system that stay free: the database and the logs may live there too."""
@@ -54,6 +51,14 @@ class DirectoryStorage:
     def iso_folder(self) -> Path:
         return self.root / "template" / "iso"
 
+    @property
+    def import_folder(self) -> Path:
+        return self.root / "import"
+
+    def folder(self, content: Content) -> Path:
+        """Where a library's files of one content lie. Raises :class:`KeyError` for disk images."""
+        return {"iso": self.iso_folder, "import": self.import_folder}[content]
+
     def path(self, volid: str) -> Path:
         """Where the volume is. Raises :class:`StorageError` for a name that is none of ours."""
         storage, name = split_volid(volid)
@@ -61,13 +66,17 @@ class DirectoryStorage:
             raise StorageError(f"volume '{volid}' is not on storage '{self.name}'")
         if name.startswith("iso/") and is_iso_name(name[4:]):
             return self.iso_folder / name[4:]
-        if DISK_NAME.fullmatch(name):
+        if name.startswith("import/") and is_import_name(name[7:]):
+            return self.import_folder / name[7:]
+        if DISK_NAME.fullmatch(name) or SEED_NAME.fullmatch(name):
             return self.root / "images" / name
         raise StorageError(f"'{name[:200]}' is no name of a disk or an ISO on storage '{self.name}'")
 
     def _volid(self, path: Path) -> str:
         if path.parent == self.iso_folder:
             return f"{self.name}:iso/{path.name}"
+        if path.parent == self.import_folder:
+            return f"{self.name}:import/{path.name}"
         return f"{self.name}:{path.relative_to(self.root / 'images')}"
 
     # ---- health and room
@@ -77,7 +86,8 @@ class DirectoryStorage:
         await asyncio.to_thread(self._prepare)
 
     def _prepare(self) -> None:
-        for folder in (self.root, self.root / "images", self.root / "template", self.iso_folder):
+        folders = (self.root / "images", self.root / "template", self.iso_folder, self.import_folder)
+        for folder in (self.root, *folders):
             _ensure(folder)
 
     async def status(self) -> StorageStatus:
@@ -144,6 +154,50 @@ class DirectoryStorage:
             await asyncio.to_thread(self._remove, path)
             raise
 
+    async def allocate_import(
+        self, vmid: int, source: Path, source_format: str, fmt: DiskFormat, progress: image.Progress
+    ) -> Volume:
+        """A new disk holding a copy of a stranger's image; when it raises, nothing is left."""
+        header = await asyncio.to_thread(_header, source, source_format)
+        image.check_foreign(header, source_format, f"image '{source.name}'")
+        await self.check_space((await asyncio.to_thread(source.stat)).st_size)
+        path = await asyncio.to_thread(self._reserve, vmid, fmt)
+        try:
+            await image.convert_foreign(source, header, path, fmt, user=self.user, progress=progress)
+            return await self.find(self._volid(path))
+        except BaseException:
+            await asyncio.to_thread(self._remove, path)
+            raise
+
+    async def allocate_seed(self, vmid: int, content: bytes, fmt: DiskFormat = "raw") -> Volume:
+        """The drive of a cloud-init seed: ``content`` in a volume of its own, made or written again."""
+        path = self.root / "images" / str(vmid) / f"vm-{vmid}-cloudinit.{fmt}"
+        await self.check_space(len(content))
+        await asyncio.to_thread(self._put, path, content, fmt)
+        if fmt == "qcow2":
+            raw = path.with_suffix(".raw.tmp")
+            try:
+                await image.convert(raw, "raw", path, fmt, user=self.user)
+            finally:
+                await asyncio.to_thread(raw.unlink, missing_ok=True)
+        return await self.find(self._volid(path))
+
+    def _put(self, path: Path, content: bytes, fmt: str) -> None:
+        """Write a seed whole or not at all; for qcow2 the bytes that are to become it, and its place."""
+        self._prepare()
+        _ensure(path.parent)
+        place = path.with_suffix(".raw.tmp")
+        place.unlink(missing_ok=True)
+        descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _FILE, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            self._give_away(file.fileno())
+        if fmt == "raw":
+            place.replace(path)
+            return
+        with _opened(path, os.O_CREAT | os.O_WRONLY) as made:
+            self._give_away(made)
+
     def _reserve(self, vmid: int, fmt: DiskFormat) -> Path:
         """An empty file under the lowest number no format has taken; ours against every rival."""
         folder = self.root / "images" / str(vmid)
@@ -176,7 +230,7 @@ class DirectoryStorage:
     def _remove(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-        if path.parent != self.iso_folder:
+        if path.parent not in (self.iso_folder, self.import_folder):
             with contextlib.suppress(OSError):  # not empty: the VM has more disks
                 path.parent.rmdir()
 
@@ -207,19 +261,23 @@ class DirectoryStorage:
 
     def _describe(self, path: Path, descriptor: int) -> Volume:
         found = os.fstat(descriptor)
-        is_iso = path.parent == self.iso_folder
-        fmt = "iso" if is_iso else path.suffix[1:]
+        contents: dict[Path, Content] = {self.iso_folder: "iso", self.import_folder: "import"}
+        content = contents.get(path.parent, "images")
+        fmt = "iso" if content == "iso" else path.suffix[1:]
         size = found.st_size
-        if fmt == "qcow2" and size:
+        if content == "import":
+            header = image.check_import(descriptor, path.name)
+            fmt, size = header.kind, header.virtual_size
+        elif fmt == "qcow2" and size:
             size = image.inspect(descriptor).virtual_size
         return Volume(
             volid=self._volid(path),
-            content="iso" if is_iso else "images",
+            content=content,
             format=fmt,
             size=size,
             used=found.st_blocks * 512,
             path=path,
-            vmid=None if is_iso else int(path.parent.name),
+            vmid=int(path.parent.name) if content == "images" else None,
         )
 
     async def activate(self, volid: str, fmt: str) -> Volume:
@@ -232,6 +290,8 @@ class DirectoryStorage:
     def _activate(self, path: Path, fmt: str) -> Volume:
         with self._open(path) as descriptor:
             volume = self._describe(path, descriptor)
+            if volume.content == "import":
+                raise StorageError(f"'{volume.volid}' is an image to import, no disk; import it first")
             if volume.content == "iso":
                 self._check_readable(volume, descriptor)
                 return volume
@@ -258,8 +318,8 @@ class DirectoryStorage:
         return await asyncio.to_thread(self._list, content, vmid)
 
     def _list(self, content: Content, vmid: int | None) -> Listing:
-        if content == "iso":
-            folders = [self.iso_folder]
+        if content != "images":
+            folders = [self.folder(content)]
         else:
             images = self.root / "images"
             folders = [images / str(vmid)] if vmid is not None else sorted(_folders(images))
@@ -280,7 +340,12 @@ class DirectoryStorage:
                 return None
             if not is_iso_name(path.name):
                 return Finding(path, "its name may hold only letters, digits and . _ + -; rename it")
-        elif not DISK_NAME.fullmatch(f"{path.parent.name}/{path.name}"):
+        elif content == "import":
+            if path.suffix.lower() not in IMPORT_SUFFIXES:
+                return None
+            if not is_import_name(path.name):
+                return Finding(path, "its name may hold only letters, digits and . _ + -; rename it")
+        elif not any(name.fullmatch(f"{path.parent.name}/{path.name}") for name in (DISK_NAME, SEED_NAME)):
             return None
         try:
             problem = oddity(path.lstat())
@@ -293,27 +358,6 @@ class DirectoryStorage:
             return Finding(path, str(error))
 
 
-def is_iso_name(name: str) -> bool:
-    """Whether an ISO may be called so: plain ASCII, no folder, no hidden file, at most 120 characters."""
-    return len(name) <= ISO_NAME_LENGTH and ISO_NAME.fullmatch(name) is not None
-
-
-def oddity(found: os.stat_result) -> str:
-    """What makes a file unfit to be a volume, or nothing."""
-    if stat.S_ISLNK(found.st_mode):
-        return "a symbolic link"
-    if not stat.S_ISREG(found.st_mode):
-        return "no plain file"
-    if found.st_nlink > 1:
-        return "a file with several names (hard links)"
-    return ""
-
-
-def gib(size: int) -> str:
-    """Bytes as GiB for people: ``32``, ``0.5``, ``1000000000``."""
-    return f"{size / (1 << 30):.2f}".rstrip("0").rstrip(".")
-
-
 def _ensure(folder: Path) -> None:
     """Make a folder that is missing. One that is there, an operator's perhaps, stays as it is."""
     if not folder.is_dir():
@@ -322,6 +366,17 @@ def _ensure(folder: Path) -> None:
 
 def _disk(vmid: int, name: str) -> re.Match[str] | None:
     return DISK_NAME.fullmatch(f"{vmid}/{name}")
+
+
+def _header(path: Path, fmt: str) -> image.Header:
+    """What an image says of itself. Raises :class:`StorageError` when it cannot be opened."""
+    try:
+        with _opened(path, os.O_RDONLY) as descriptor:
+            if fmt == "raw":  # its bytes are a guest's, who may write any magic there
+                return image.Header(kind="raw", virtual_size=os.fstat(descriptor).st_size)
+            return image.inspect(descriptor)
+    except OSError as error:
+        raise StorageError(f"image '{path.name}' cannot be opened: {error.strerror}") from error
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -337,7 +392,7 @@ def _folders(images: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags | _FILE)
+    descriptor = os.open(path, flags | _FILE, 0o600)
     try:
         yield descriptor
     finally:

@@ -7,9 +7,11 @@ looked at by :func:`inspect` first, which follows nothing and runs nothing.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import struct
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,16 @@ from vms.errors import CommandError, StorageError
 from vms.host.command import Limits, run
 from vms.storage.base import DiskFormat
 
+IMPORT_LIMIT = 128 << 40
+"""Bytes a disk to be imported may show its guest: what a new disk may have at most."""
+
+IMPORT_TIMEOUT = 12 * 3600
+"""Seconds an import may take; it can be cancelled at any time."""
+
 READING = Limits(cpu_seconds=60, address_space=2 << 30, file_size=0)
 """For ``qemu-img`` that only reads an image a guest, or somebody before it, may have prepared."""
 
+Progress = Callable[[float], Awaitable[None]]
 SECTOR = 2048
 ISO_FIRST_DESCRIPTOR = 16 * SECTOR
 ISO_PADDING = 150 * SECTOR
@@ -88,6 +97,8 @@ def inspect(descriptor: int) -> Header:
         if start[offset : offset + len(magic)].lower() == magic.lower():
             if kind == "qcow2":
                 return _qcow2(descriptor, start, length)
+            if magic == b"KDMV":
+                return _vmdk(descriptor, start, length)
             return Header(kind=kind, virtual_size=length)
     if length >= 512 and os.pread(descriptor, 8, length - 512) == b"conectix":
         return Header(kind="vpc", virtual_size=length)
@@ -114,6 +125,23 @@ def _qcow2(descriptor: int, start: bytes, length: int) -> Header:
         data_file=bool(incompatible & 4),
         encrypted=encryption != 0,
     )
+
+
+def _vmdk(descriptor: int, start: bytes, length: int) -> Header:
+    """A sparse VMDK: header, and the text inside it that could name a parent or other files."""
+    version, _, capacity, _, text_at, text_size = struct.unpack_from("<IIQQQQ", start, 4)
+    text = b""
+    if text_at * 512 < length:
+        text = os.pread(descriptor, min(text_size * 512, 20 * 512), text_at * 512)
+    words = text.split(b"\0")[0].decode(errors="replace").lower()
+    parents = [line for line in words.splitlines() if line.startswith("parentfilenamehint")]
+    orphan = not text_at or "parentcid=ffffffff" in words.replace(" ", "")
+    # Without a capacity QEMU takes the file for a list of other files.
+    alone = capacity > 0 and version in (1, 2, 3)
+    return Header(
+        kind="vmdk", virtual_size=capacity * 512, data_file=not alone,
+        backing=parents[0].partition("=")[2] if parents else ("" if orphan else "(unnamed)"),
+    )  # fmt: skip
 
 
 def _iso(descriptor: int, length: int) -> Header | None:
@@ -166,6 +194,39 @@ def check_plain(header: Header, fmt: str, where: str) -> None:
         raise StorageError(f"{where} is encrypted by qcow2; that is not supported")
 
 
+def check_import(descriptor: int, name: str) -> Header:
+    """What the open image ``name`` is: qcow2, vmdk or raw. Raises :class:`StorageError` for all else.
+
+    The file's ending must not lie. ``.img`` says nothing: publishers call qcow2 files so.
+    """
+    header = inspect(descriptor)
+    said = name.rpartition(".")[2].lower()
+    if header.kind in ("raw", "iso") and said in ("raw", "img"):
+        header = Header(kind="raw", virtual_size=os.fstat(descriptor).st_size)
+    elif header.kind not in ("qcow2", "vmdk") or said not in (header.kind, "img"):
+        packed = header.kind in ("gzip", "xz", "zstd", "bzip2", "zip", "7z", "rar")
+        hint = "Unpack it first." if packed else "Convert it to qcow2 first: qemu-img convert -O qcow2."
+        found = "not" if header.kind in ("raw", "iso") else f"a {header.kind} file"
+        raise StorageError(f"'{name}' should be {said}, but it is {found}", hint=hint)
+    check_foreign(header, header.kind, f"'{name}'")
+    return header
+
+
+def check_foreign(header: Header, fmt: str, where: str) -> None:
+    """Raise :class:`StorageError` when a stranger's image is not ``fmt``, not whole or absurdly large."""
+    kind = "raw" if fmt == "raw" and header.kind == "iso" else header.kind
+    if kind != fmt:
+        raise StorageError(f"{where} is recorded as {fmt}, but it is {kind}")
+    if header.backing:
+        raise StorageError(f"{where} has a backing file ('{header.backing[:200]}'); bring a whole image")
+    if header.data_file:
+        raise StorageError(f"{where} keeps its data in other files; bring a whole image")
+    if header.encrypted:
+        raise StorageError(f"{where} is encrypted; that is not supported")
+    if not 0 < header.virtual_size <= IMPORT_LIMIT:
+        raise StorageError(f"{where} says its disk has {header.virtual_size} bytes; that cannot be")
+
+
 # ---- qemu-img
 
 
@@ -191,6 +252,33 @@ async def convert(
         user=user,
         timeout=3600,
     )
+
+
+async def convert_foreign(
+    source: Path, header: Header, target: Path, fmt: DiskFormat, *, user: str | None, progress: Progress
+) -> None:
+    """Copy a stranger's image, whose header was judged, into ``target``, which exists.
+
+    ``progress`` hears twice a second how far it is (0 to 1, by the room it takes). Cancelling ends it.
+    """
+    limits = Limits(
+        cpu_seconds=IMPORT_TIMEOUT, address_space=8 << 30,
+        file_size=header.virtual_size + header.virtual_size // 32 + (64 << 20),
+    )  # fmt: skip
+    words = ["-q", "-f", header.kind, "-O", fmt, "--", str(source), str(target)]
+    work = asyncio.create_task(_qemu_img("convert", *words, user=user, timeout=IMPORT_TIMEOUT, limits=limits))
+    whole = await asyncio.to_thread(_blocks, source)
+    try:
+        while not (await asyncio.wait({work}, timeout=0.5))[0]:
+            await progress(min(await asyncio.to_thread(_blocks, target) / whole, 0.99))
+    finally:
+        work.cancel()
+        await asyncio.wait({work})
+    await work
+
+
+def _blocks(path: Path) -> int:
+    return max(path.stat().st_blocks, 1)
 
 
 async def resize(path: Path, fmt: DiskFormat, size: int, *, user: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Hostile upload: bytes from a browser become an ISO in the library, or leave no trace.
+"""Hostile upload: bytes from a browser become an ISO or an image to import in the library, or leave no trace.
 
 They stream into a quarantine file under a random name; size and room are watched while reading;
 what arrived is looked at; only then does it get its name, by ``link()``, which never overwrites. Two
@@ -23,7 +23,9 @@ from typing import Self
 from vms.errors import StorageError
 from vms.host.paths import make_folder
 from vms.storage import image
-from vms.storage.directory import RESERVE, DirectoryStorage, gib, is_iso_name
+from vms.storage.base import Content
+from vms.storage.directory import RESERVE, DirectoryStorage
+from vms.storage.names import gib, is_import_name, is_iso_name
 
 SIZE_LIMIT = 64 << 30
 """Bytes of the largest ISO taken; the largest installers are near 20 GiB."""
@@ -31,27 +33,33 @@ SIZE_LIMIT = 64 << 30
 CHECK_EVERY = 64 << 20
 """Bytes written between two looks at the room that is left."""
 
+_WORDS = {"iso": "an ISO", "import": "an image"}
 NEWBORN = 60
 """Seconds a quarantine file is left alone: it is made an instant before it is locked."""
 
 
 class Upload:
-    """One ISO on its way in. Use as a context manager: left without :meth:`finish`, it is gone."""
+    """One file on its way in. Use as a context manager: left without :meth:`finish`, it is gone."""
 
     def __init__(
-        self, storage: DirectoryStorage, name: str, *, size: int | None = None, limit: int = SIZE_LIMIT
-    ) -> None:
+        self, storage: DirectoryStorage, name: str, *, size: int | None = None, limit: int = SIZE_LIMIT,
+        content: Content = "iso",
+    ) -> None:  # fmt: skip
         """Begin. ``size`` is what the sender announced, if it did (``Content-Length``), in bytes.
+        ``content`` says which library it goes to: ``iso`` or ``import``.
 
         Raises :class:`StorageError` before a byte is read when the name, the size or the room is wrong.
         """
-        check_name(name)
+        check_name(name, content)
         self._limit = limit
-        self._target = storage.iso_folder / name
+        self._content = content
+        self._target = storage.folder(content) / name
         self._folder = storage.root / "upload"
         self._free_at = 0
         self.name = name
-        self.volid = f"{storage.name}:iso/{name}"
+        self.volid = f"{storage.name}:{content}/{name}"
+        self.size = 0
+        self.format = "iso"
         self.received = 0
         if size is not None and size > limit:
             raise self._too_large()
@@ -110,7 +118,12 @@ class Upload:
                 raise StorageError(
                     f"the checksum differs: {self.sha256} came, {sha256.strip()[:64]} was expected"
                 )
-            image.check_iso(self._descriptor)
+            if self._content == "import":
+                header = image.check_import(self._descriptor, self.name)
+                self.size, self.format = header.virtual_size, header.kind
+            else:
+                image.check_iso(self._descriptor)
+                self.size = self.received
             os.fchmod(self._descriptor, 0o644)
             os.fsync(self._descriptor)
             try:
@@ -136,21 +149,24 @@ class Upload:
             raise StorageError(f"the storage has no room: {gib(wanted)} GiB wanted, {gib(room)} GiB free")
 
     def _too_large(self) -> StorageError:
-        return StorageError(f"an ISO may have at most {gib(self._limit)} GiB")
+        return StorageError(f"an image may have at most {gib(self._limit)} GiB")
 
     def _taken(self) -> StorageError:
         return StorageError(
-            f"there is an ISO called '{self.name}' already",
+            f"there is {_WORDS[self._content]} called '{self.name}' already",
             hint="Remove it first, or give the file another name.",
         )
 
 
-def check_name(name: str) -> None:
-    """Raise :class:`StorageError` unless an ISO may be called ``name``."""
-    if not is_iso_name(name):
+def check_name(name: str, content: Content = "iso") -> None:
+    """Raise :class:`StorageError` unless a library's file of that content may be called ``name``."""
+    good, ends = (
+        (is_import_name, ".qcow2, .raw, .img or .vmdk") if content == "import" else (is_iso_name, ".iso")
+    )
+    if not good(name):
         raise StorageError(
-            f"'{name[:80]}' cannot be the name of an ISO here",
-            hint="Letters, digits and . _ + - only, at most 120 characters, ending in .iso.",
+            f"'{name[:80]}' cannot be the name of {_WORDS[content]} here",
+            hint=f"Letters, digits and . _ + - only, at most 120 characters, ending in {ends}.",
         )
 
 

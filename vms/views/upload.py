@@ -1,4 +1,4 @@
-"""ISO upload: bytes go from the socket to the storage's quarantine, chunk by chunk, never into memory.
+"""Upload of ISOs and images: from the socket to the storage's quarantine in chunks, never into memory.
 
 With JavaScript the file is the request's body (``PUT …/upload?filename=debian.iso``), so that the page can
 show progress. Without, the browser posts a form; :class:`IsoHandler` streams its file to the same place.
@@ -22,7 +22,9 @@ from vms.errors import NotFound, StorageError, VMError
 from vms.models import Storage, Volume
 from vms.operations.volumes import register_upload
 from vms.storage import open_storage
+from vms.storage.base import Content
 from vms.storage.directory import DirectoryStorage
+from vms.storage.names import IMPORT_SUFFIXES
 from vms.storage.upload import Upload
 from vms.views.doors import sentence, signed_in, storage_or_404
 from vms.views.storage import this_node
@@ -34,12 +36,14 @@ DRAIN = 8 << 20
 
 def begin(storage: Storage, name: str, size: int | None) -> Upload:
     """Open the quarantine. Raises :class:`StorageError` for a name, size or storage that cannot be."""
-    if "iso" not in storage.content:
+    brought = name.lower().endswith(IMPORT_SUFFIXES) and "import" in storage.content
+    content: Content = "import" if brought else "iso"
+    if content not in storage.content:
         raise StorageError(f"Storage {storage.name} does not take ISO images.")
     driver = open_storage(storage.name, storage.facts())
     if not isinstance(driver, DirectoryStorage):
         raise StorageError(f"Storage {storage.name} cannot hold files.")
-    return Upload(driver, name, size=size)
+    return Upload(driver, name, size=size, content=content)
 
 
 class Received(UploadedFile[bytes]):
@@ -143,7 +147,7 @@ def from_form(request: HttpRequest, row: Storage) -> Volume:
     """A form's file, already in quarantine. Raises :class:`StorageError`."""
     file = request.FILES.get("file")
     if not isinstance(file, Received):
-        raise StorageError(request.META.get("pvelite.upload_refused") or "Choose an ISO file first.")
+        raise StorageError(request.META.get("pvelite.upload_refused") or "Choose a file first.")
     with file.upload as incoming:
         return keep(request, row, incoming, request.POST.get("sha256", ""))
 
@@ -154,7 +158,8 @@ def keep(request: HttpRequest, row: Storage, incoming: Upload, sha256: str) -> V
     if node is None:
         raise NotFound("This node is not registered yet; start its worker first.")
     incoming.finish(sha256=sha256)
-    return register_upload(row, node, incoming.name, incoming.received, incoming.sha256, request.user)
+    name = incoming.volid.partition(":")[2]
+    return register_upload(row, node, name, incoming.size, incoming.sha256, request.user, fmt=incoming.format)
 
 
 def drain(request: HttpRequest) -> None:

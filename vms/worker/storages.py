@@ -15,6 +15,8 @@ from vms.worker.database import Database
 
 log = logging.getLogger(__name__)
 
+CONTENTS: tuple[base.Content, ...] = ("iso", "import", "images")
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -40,7 +42,7 @@ async def look(storage: Storage, driver: DirectoryStorage) -> Seen:
         return Seen(storage, status, ())
     volumes: list[base.Volume] = []
     try:
-        for content in ("iso", "images"):
+        for content in CONTENTS:
             if content in storage.content:
                 listing = await driver.list(content)
                 volumes += listing.volumes

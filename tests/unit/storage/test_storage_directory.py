@@ -12,7 +12,8 @@ from test_storage_image import iso_bytes
 from vms.errors import StorageError
 from vms.storage import open_storage
 from vms.storage.base import split_volid
-from vms.storage.directory import DirectoryStorage, gib, is_iso_name
+from vms.storage.directory import DirectoryStorage
+from vms.storage.names import gib, is_iso_name
 
 
 @pytest.fixture
