@@ -45,9 +45,9 @@ class NodeFacts:
     ``code-4m-secboot``, ``vars-4m``, ``vars-4m-ms``; a missing one falls back to the peer's place.
     ``storages`` maps a name to its ``type`` and whatever that type needs (``path``, ``vg``, ``pool`` …).
     ``cpu_models`` are the models this node can run with its accelerator; empty means unknown.
-    ``custom_cpus`` maps the name of an administrator's CPU model to what it is made of, written like a ``cpu``
-    value (``reported-model=EPYC,flags=+aes``). ``pci_devices`` are the node's own, address with function →
-    facts; ``pci_mappings`` and ``usb_mappings`` map a name to the address or numbers behind it on this node.
+    ``custom_cpus`` maps the name of an administrator's CPU model to what it is made of, written like a
+    ``cpu`` value (``reported-model=EPYC,flags=+aes``). ``pci_devices`` are the node's own: address with
+    function → facts; ``pci_mappings`` and ``usb_mappings`` map a name to what is behind it on this node.
     What rules look at: ``vcpus_used`` (CPUs of the guests that run now), ``used_macs`` (address → whose it
     is), ``used_ids``, ``unreadable`` (path or volume → what is in QEMU's way), ``power_backup`` (None:
     nobody said), ``huge_pages`` (size in MiB → free pages).

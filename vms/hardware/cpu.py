@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vms.schema.option import opt, shown
+from vms.schema.option import opt, options_of, shown
 from vms.schema.propstring import PropertyString
 from vms.schema.types import cpu_set
 
@@ -34,6 +34,14 @@ def cpu_flags(text: str) -> str:
             raise ValueError(f"'{shown(flag)}' is not a flag; write +name or -name, separated by ';'")
         if flag[1:] not in VM_FLAGS:
             raise ValueError(f"'{shown(flag[1:])}' may not be switched; known are {', '.join(VM_FLAGS)}")
+    return text
+
+
+def any_flags(text: str) -> str:
+    """A list like ``+avx;-pcid`` of any flags, as an administrator's model may have."""
+    for flag in text.split(";"):
+        if not re.fullmatch(r"[+-][a-zA-Z0-9._-]{1,40}", flag):
+            raise ValueError(f"'{shown(flag)}' is not a flag; write +name or -name, separated by ';'")
     return text
 
 
@@ -126,6 +134,28 @@ class Cpu(PropertyString):
         otherwise="Without it a custom type builds on kvm64.",
         why="Only used inside custom CPU models.",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomCpu(Cpu):
+    """What an administrator's CPU model (``custom-<name>``) is made of."""
+
+    flags: str | None = opt(
+        "Flags",
+        check=any_flags,
+        max_length=2048,
+        help="Processor features to add to or take from the model it builds on.",
+        otherwise="A flag the node's CPU lacks keeps every machine of this model from starting.",
+        why="None by default.",
+    )
+
+    def under(self, cpu: Cpu) -> Cpu:
+        """The processor of a machine that asks for this model: what ``cpu`` says itself goes first."""
+        own = {option.attr: getattr(cpu, option.attr) for option in options_of(Cpu)}
+        given = {attr: value for attr, value in own.items() if value is not None}
+        flags = ";".join(filter(None, (self.flags, cpu.flags)))
+        model = {"cputype": self.reported_model or "kvm64", "flags": flags or None}
+        return replace(self, **{**given, **model})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vms.errors import ConfigError
-from vms.hardware.cpu import Cpu
+from vms.hardware.cpu import Cpu, CustomCpu
 from vms.hardware.parts import Device, Flag, Part
 from vms.hardware.plan import Plan
 
@@ -76,11 +76,20 @@ def topology(plan: Plan) -> Iterator[Part]:
             yield Device("vcpus", f"{model}-x86_64-cpu", {"id": f"cpu{number + 1}", **place})
 
 
-def _wanted(plan: Plan) -> str:
+def processor(plan: Plan) -> Cpu:
+    """The processor options, a custom model's own filled in. Raises :class:`ConfigError` on ``cpu``."""
     cpu: Cpu = plan.config.part("cpu", Cpu)
-    wanted = cpu.cputype or ("kvm64" if plan.kvm else "qemu64")
-    if wanted.startswith("custom-"):
-        raise ConfigError("cpu", f"there is no custom CPU model '{wanted.removeprefix('custom-')}'")
+    if not (cpu.cputype or "").startswith("custom-"):
+        return cpu
+    name = str(cpu.cputype).removeprefix("custom-")
+    text = plan.facts.custom_cpus.get(name)
+    if text is None:
+        raise ConfigError("cpu", f"this node has no custom CPU model '{name}'", part="cputype")
+    return CustomCpu.parse(text, "cpu").under(cpu)
+
+
+def _wanted(plan: Plan) -> str:
+    wanted = processor(plan).cputype or ("kvm64" if plan.kvm else "qemu64")
     wanted = REPLACED.get(wanted, wanted)
     # A template is read by a backup only and always shows the same plain CPU.
     if plan.template:
@@ -96,7 +105,7 @@ def base_model(plan: Plan) -> str:
 
 def model(plan: Plan) -> Iterator[Part]:
     """``-cpu`` with its flags in alphabetical order."""
-    cpu: Cpu = plan.config.part("cpu", Cpu)
+    cpu = processor(plan)
     wanted, base = _wanted(plan), base_model(plan)
     flags = {name: f"+{name}" for name in ABSTRACT.get(wanted, ())}
     flags |= _automatic(plan, base)

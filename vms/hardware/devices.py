@@ -61,9 +61,9 @@ def _usb_device(plan: Plan, key: str, index: int, part: Usb) -> Iterator[Part]:
     place: dict[str, Any] = {"bus": "xhci.0" if modern or part.usb3 else "ehci.0"}
     if modern:
         place["port"] = str(index + 1)
-    if part.mapping:
+    host = part.host or plan.facts.usb_mappings.get(part.mapping or "", "")
+    if not host:
         raise ConfigError(key, f"there is no USB mapping '{part.mapping}' on this node", part="mapping")
-    host = part.host or ""
     if host.lower() == "spice":
         chardev = f"usbredirchardev{index}"
         yield Chardev(key, "spicevmc", {"id": chardev, "name": "usbredir"})

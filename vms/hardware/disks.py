@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
+from vms.errors import ConfigError
 from vms.hardware.block import Graph
 from vms.hardware.drive import Drive
 from vms.hardware.parts import Device, Object, Part
@@ -123,6 +124,8 @@ def _identity(plan: Plan, drive: Drive, disk: bool) -> dict[str, Any]:
 
 
 def _scsi(plan: Plan, key: str, index: int, drive: Drive, options: dict[str, Any]) -> Device:
+    if index > 13 and not plan.machine_at_least(4, 1, 2):
+        raise ConfigError(key, "more than 14 SCSI disks need machine version 4.1+pve2 or newer")
     name, place = scsi_place(plan.config.value("scsihw"), index)
     options |= {"bus": f"{name}.0", **place}
     raw_disk = getattr(drive, "scsiblock", None) and drive.file in plan.facts.scsi_devices

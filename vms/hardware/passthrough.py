@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vms.errors import ConfigError
+from vms.hardware.context import NodeFacts
 from vms.hardware.hostpci import HostPci
 from vms.hardware.parts import Device, Part
 from vms.hardware.plan import Plan
@@ -40,19 +41,31 @@ def host_devices(plan: Plan) -> Iterator[Part]:
     for key, index, part in plan.config.slots("hostpci"):
         if part.pcie and not plan.q35:
             raise ConfigError(key, "PCI Express needs a q35 machine", part="pcie")
-        if part.mapping:
-            raise ConfigError(key, f"there is no PCI mapping '{part.mapping}' on this node", part="mapping")
         yield from _host_device(plan, key, index, part)
 
 
+def _place(plan: Plan, key: str, index: int, part: HostPci) -> dict[str, Any]:
+    if part.pcie:
+        return {"bus": f"ich9-pcie-port-{index + 1}", "addr": "0x0"}
+    if not part.legacy_igd:
+        return plan.pci(key)
+    if plan.q35 or plan.display != "none":
+        raise ConfigError(key, "needs an i440fx board without another graphics card", part="legacy-igd")
+    return {"bus": "pci.0", "addr": "0x2"}
+
+
 def _host_device(plan: Plan, key: str, index: int, part: HostPci) -> Iterator[Part]:
+    if part.mdev:
+        raise ConfigError(key, "this node cannot cut slices out of its cards", part="mdev")
     if part.pcie and index > 3:
         yield _root_port(key, index)
-    addresses = [_full(address) for address in (part.host or "").split(";")]
+    addresses = functions(part, plan.facts)
+    if not addresses:
+        raise ConfigError(key, f"there is no PCI mapping '{part.mapping}' on this node", part="mapping")
     several = len(addresses) > 1
     for function, address in enumerate(addresses):
         options: dict[str, Any] = {"host": address, "id": f"{key}.{function}" if several else key}
-        place = {"bus": f"ich9-pcie-port-{index + 1}", "addr": "0x0"} if part.pcie else plan.pci(key)
+        place = _place(plan, key, index, part)
         if several:
             place = {**place, "addr": f"{place['addr']}.{function:x}"}
         options |= place
@@ -77,8 +90,18 @@ def _first(plan: Plan, key: str, part: HostPci) -> dict[str, Any]:
     return found
 
 
-def _full(address: str) -> str:
-    return address if address.count(":") == 2 else f"0000:{address}"
+def functions(part: HostPci, facts: NodeFacts) -> list[str]:
+    """The full addresses of what is passed through; empty for a mapping this node does not have.
+
+    An address without a function means all the functions the device has.
+    """
+    text = part.host or facts.pci_mappings.get(part.mapping or "", "")
+    found: list[str] = []
+    for address in filter(None, text.split(";")):
+        full = address if address.count(":") == 2 else f"0000:{address}"
+        whole = sorted(name for name in facts.pci_devices if name.startswith(f"{full}."))
+        found += [full] if "." in full else whole or [f"{full}.0"]
+    return found
 
 
 def _root_port(key: str, index: int) -> Device:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from vms.errors import ConfigError
+from vms.hardware.cpumodel import processor
 from vms.hardware.memory import Numa
 from vms.hardware.parts import Device, Flag, Mebibytes, Object, Part
 from vms.hardware.plan import Plan
+from vms.schema.types import CpuSet
 
 STATIC_MEMORY = 1024
 """MiB a machine with memory hot-plug has from the start; the rest are DIMMs."""
@@ -32,7 +34,8 @@ def _page(plan: Plan, size: int) -> int:
     if not wanted:
         return 0
     if wanted == "any":
-        return 1024 if size % 1024 == 0 else 2
+        large = not plan.facts.huge_pages or "1024" in plan.facts.huge_pages
+        return 1024 if large and size % 1024 == 0 else 2
     if size % int(wanted):
         raise ConfigError("hugepages", f"{size} MiB cannot be made of pages of {wanted} MiB")
     return int(wanted)
@@ -71,11 +74,11 @@ def _static_memory(plan: Plan, total: int, sockets: int) -> int:
 
 def _maxmem(plan: Plan) -> int:
     """The most memory that could ever be plugged in, from the CPU's address bits."""
-    cpu = plan.config.get("cpu")
-    bits = plan.facts.phys_bits
-    if cpu is not None and cpu.phys_bits and cpu.phys_bits != "host":
+    cpu, bits = processor(plan), plan.facts.phys_bits
+    as_host = plan.kvm and (cpu.phys_bits == "host" or cpu.cputype in ("host", "max"))
+    if cpu.phys_bits and cpu.phys_bits != "host":
         bits = int(cpu.phys_bits)
-    elif not (cpu is not None and (cpu.phys_bits == "host" or cpu.cputype in ("host", "max"))):
+    elif not as_host:
         bits = min(bits, 40)
     return int(min(1 << max(bits - 21, 0), _MAX_MAXMEM))
 
@@ -105,15 +108,25 @@ def _custom_numa(plan: Plan, nodes: list[tuple[str, int, Numa]], static: int) ->
         name = f"ram-node{index}"
         binding: dict[str, Any] = {}
         if node.hostnodes:
-            binding = {"host-nodes": node.hostnodes, "policy": node.policy or "default"}
+            if node.policy is None:
+                raise ConfigError(
+                    key, "host nodes need a policy: preferred, bind or interleave", part="policy"
+                )
+            binding = {"host-nodes": _host_nodes(node.hostnodes), "policy": node.policy}
         yield _backend(plan, name, node.memory, key, binding)
         cpus = ",".join(f"cpus={piece}" for piece in node.cpus.split(";"))
         yield Flag(key, "-numa", f"node,nodeid={index},{cpus},memdev={name}")
 
 
+def _host_nodes(text: str) -> str | list[int]:
+    """One range as QEMU's text form takes it, several as a list, which only its JSON form can carry."""
+    return CpuSet.parse(text, ";").numbers() if ";" in text else text
+
+
 def _backend(plan: Plan, name: str, size: int, key: str, more: dict[str, Any] | None = None) -> Object:
     page = _page(plan, size)
-    options: dict[str, Any] = {"id": name, "size": Mebibytes(size)}
+    listed = isinstance((more or {}).get("host-nodes"), list)
+    options: dict[str, Any] = {"id": name, "size": (size << 20) if listed else Mebibytes(size)}
     if page:
         options["mem-path"] = f"/run/hugepages/kvm/{page * 1024}kB"
         options |= {"share": True, "prealloc": True}

@@ -102,7 +102,10 @@ def _path(volume: VolumeId, storage: Mapping[str, Any]) -> str:
     if head in ("snippets", "import"):
         return f"{root}/{head}/{rest}"
     pieces = volume.name.split("/")
-    return f"{root}/images/{'/'.join(pieces[-2:])}"
+    place = f"{root}/images/{'/'.join(pieces[-2:])}"
+    # On Btrfs a raw volume is a subvolume, so that it can have snapshots, with the file inside.
+    own = storage.get("type") == "btrfs" and place.endswith(".raw")
+    return f"{place.removesuffix('.raw')}/disk.raw" if own else place
 
 
 def _file_format(volume: VolumeId) -> str:

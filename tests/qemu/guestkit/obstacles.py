@@ -18,6 +18,7 @@ from vms.config.vmconfig import VMConfig
 from vms.hardware.context import NodeFacts
 from vms.host.command import run
 from vms.qemu import capabilities
+from vms.schema.types import CpuSet
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,16 @@ def missing_for_config(config: VMConfig, facts: NodeFacts, qemu: QemuKnows) -> l
     arch = config.get("arch")
     if arch and arch != facts.arch:
         found.append(f"arch: this box runs {facts.arch}, not {arch}")
+    cpu = config.get("cpu")
+    if cpu and (cpu.cputype or "").startswith("custom-"):
+        found += [] if cpu.cputype[7:] in facts.custom_cpus else [f"cpu: nobody made {cpu.cputype} here"]
+    for key, _index, device in config.slots("usb"):
+        if device.mapping and device.mapping not in facts.usb_mappings:
+            found.append(f"{key}: nobody mapped {device.mapping} here")
+    nodes = {path.name.removeprefix("node") for path in Path("/sys/devices/system/node").glob("node[0-9]*")}
+    for key, _index, numa in config.slots("numa"):
+        wanted = CpuSet.parse(numa.hostnodes, ";").numbers() if numa.hostnodes else []
+        found += [f"{key}: this box has no NUMA node {one}" for one in wanted if str(one) not in nodes]
     machine = config.get("machine")
     if machine and machine.type and not _known_machine(machine.type, qemu):
         found.append(f"machine: this QEMU has no {machine.type}")

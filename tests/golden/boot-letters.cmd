@@ -1,0 +1,41 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi4","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio1","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi4","throttle-group":"throttle-drive-scsi4","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f5a2064f02c44f9902d7547e3d9e7a7","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e5a2064f02c44f9902d7547e3d9e7a7","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio0","throttle-group":"throttle-drive-virtio0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f4c3a45e4bb2711d473aa564e91d195","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e4c3a45e4bb2711d473aa564e91d195","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-1.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio1","throttle-group":"throttle-drive-virtio1","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"fc1aca6b2193199db84da20cfc648c5","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"ec1aca6b2193199db84da20cfc648c5","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-2.qcow2","aio":"io_uring"}}}' \
+  -netdev user,id=net0,hostname=vm100 \
+  -netdev user,id=net1,hostname=vm100 \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"ide-cd","id":"ide2","bootindex":200,"bus":"ide.1","unit":0}' \
+  -device '{"driver":"lsi","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"scsi-hd","id":"scsi4","drive":"drive-scsi4","write-cache":"on","bus":"scsihw0.0","scsi-id":4,"device_id":"drive-scsi4"}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio0","drive":"drive-virtio0","write-cache":"on","bus":"pci.0","addr":"0xa"}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio1","bootindex":302,"drive":"drive-virtio1","write-cache":"on","bus":"pci.0","addr":"0xb"}' \
+  -device '{"driver":"virtio-net-pci","id":"net0","netdev":"net0","mac":"BC:24:11:00:00:01","bus":"pci.0","addr":"0x12","bootindex":100,"rx_queue_size":1024,"tx_queue_size":256,"host_tunnel":false}' \
+  -device '{"driver":"e1000","id":"net1","netdev":"net1","mac":"BC:24:11:00:00:02","bus":"pci.0","addr":"0x13","bootindex":101}' \
+  -machine accel=kvm,type=pc

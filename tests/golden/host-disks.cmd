@@ -1,0 +1,41 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-ide0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi0","limits":{}}' \
+  -object '{"qom-type":"iothread","id":"iothread-virtio0"}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-sata0","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-ide0","throttle-group":"throttle-drive-ide0","read-only":true,"file":{"driver":"raw","node-name":"f412efe501bcc2297639015b177d39c","read-only":true,"cache":{"direct":false,"no-flush":false},"file":{"driver":"host_cdrom","node-name":"e412efe501bcc2297639015b177d39c","read-only":true,"cache":{"direct":false,"no-flush":false},"filename":"/dev/cdrom","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi0","throttle-group":"throttle-drive-scsi0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"fd37d206b90fda4f4bac94215e2a877","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"host_device","node-name":"ed37d206b90fda4f4bac94215e2a877","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/dev/disk/by-id/ata-X","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio0","throttle-group":"throttle-drive-virtio0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f08f7f9be4ac197f4ad2beffbd7a0ae","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"host_device","node-name":"e08f7f9be4ac197f4ad2beffbd7a0ae","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/dev/disk/by-id/ata-Y","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-sata0","throttle-group":"throttle-drive-sata0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f40d0e901a3141cc531b0d2acfbce3d","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e40d0e901a3141cc531b0d2acfbce3d","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/srv/images/old.qcow2","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"ide-cd","id":"ide0","bootindex":200,"drive":"drive-ide0","bus":"ide.0","unit":0}' \
+  -device '{"driver":"virtio-scsi-pci","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"scsi-hd","id":"scsi0","drive":"drive-scsi0","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":0,"device_id":"drive-scsi0"}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio0","drive":"drive-virtio0","write-cache":"on","bus":"pci.0","addr":"0xa","iothread":"iothread-virtio0"}' \
+  -device '{"driver":"ahci","id":"ahci0","multifunction":true,"bus":"pci.0","addr":"0x7"}' \
+  -device '{"driver":"ide-hd","id":"sata0","drive":"drive-sata0","write-cache":"on","bus":"ahci0.0"}' \
+  -machine accel=kvm,type=pc

@@ -1,0 +1,47 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi7","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi14","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi21","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi30","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -device '{"driver":"pci-bridge","id":"pci.4","chassis_nr":4,"bus":"pci.1","addr":"0x1c"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi0","throttle-group":"throttle-drive-scsi0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f2f1bd137925114a024aaa3324faf19","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e2f1bd137925114a024aaa3324faf19","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-0.raw","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi7","throttle-group":"throttle-drive-scsi7","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f5f8c601a60954bffb5694a3fd84d7c","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e5f8c601a60954bffb5694a3fd84d7c","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-7.raw","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi14","throttle-group":"throttle-drive-scsi14","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"fb414c66860de12dda6f5d9d39e747d","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"eb414c66860de12dda6f5d9d39e747d","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-14.raw","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi21","throttle-group":"throttle-drive-scsi21","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"fa3336ccab1bd21adee1c471edfaa3b","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"ea3336ccab1bd21adee1c471edfaa3b","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-21.raw","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi30","throttle-group":"throttle-drive-scsi30","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f5a56a17c0f372b754f429b6d9d7b57","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e5a56a17c0f372b754f429b6d9d7b57","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-30.raw","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"lsi","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"scsi-hd","id":"scsi0","drive":"drive-scsi0","write-cache":"on","bus":"scsihw0.0","scsi-id":0,"device_id":"drive-scsi0"}' \
+  -device '{"driver":"lsi","id":"scsihw1","bus":"pci.0","addr":"0x6"}' \
+  -device '{"driver":"scsi-hd","id":"scsi7","drive":"drive-scsi7","write-cache":"on","bus":"scsihw1.0","scsi-id":0,"device_id":"drive-scsi7"}' \
+  -device '{"driver":"lsi","id":"scsihw2","bus":"pci.4","addr":"0x1"}' \
+  -device '{"driver":"scsi-hd","id":"scsi14","drive":"drive-scsi14","write-cache":"on","bus":"scsihw2.0","scsi-id":0,"device_id":"drive-scsi14"}' \
+  -device '{"driver":"lsi","id":"scsihw3","bus":"pci.4","addr":"0x2"}' \
+  -device '{"driver":"scsi-hd","id":"scsi21","drive":"drive-scsi21","write-cache":"on","bus":"scsihw3.0","scsi-id":0,"device_id":"drive-scsi21"}' \
+  -device '{"driver":"lsi","id":"scsihw4","bus":"pci.4","addr":"0x3"}' \
+  -device '{"driver":"scsi-hd","id":"scsi30","drive":"drive-scsi30","write-cache":"on","bus":"scsihw4.0","scsi-id":2,"device_id":"drive-scsi30"}' \
+  -machine accel=kvm,type=pc

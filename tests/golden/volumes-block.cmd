@@ -1,0 +1,48 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi1","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi2","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi3","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi4","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi5","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi6","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi0","throttle-group":"throttle-drive-scsi0","read-only":false,"discard":"unmap","detect-zeroes":"unmap","file":{"driver":"raw","node-name":"faf2b9be44ede7bf14d8a3dbdefd96f","read-only":false,"discard":"unmap","detect-zeroes":"unmap","cache":{"direct":true,"no-flush":false},"file":{"driver":"rbd","node-name":"eaf2b9be44ede7bf14d8a3dbdefd96f","read-only":false,"discard":"unmap","detect-zeroes":"unmap","cache":{"direct":true,"no-flush":false},"pool":"guests","image":"vm-100-disk-0","server":[{"host":"10.0.0.1","port":"3300"},{"host":"::1","port":"3300"}],"auth-client-required":["none"]}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi1","throttle-group":"throttle-drive-scsi1","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f02914ef900e69ba882a8b457dc3f69","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"file":{"driver":"rbd","node-name":"e02914ef900e69ba882a8b457dc3f69","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"pool":"guests","image":"vm-100-disk-1","server":[{"host":"10.0.0.1","port":"3300"},{"host":"::1","port":"3300"}],"auth-client-required":["none"]}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi2","throttle-group":"throttle-drive-scsi2","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f554e2f6bd673fbefdffab60876b697","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"host_device","node-name":"e554e2f6bd673fbefdffab60876b697","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/dev/rbd-pve/0a1b2c3d-0000-4000-8000-000000000001/guests/vm-100-disk-2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi3","throttle-group":"throttle-drive-scsi3","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f0f8fc2f5f474d3912727345377c1be","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":true},"file":{"driver":"host_device","node-name":"e0f8fc2f5f474d3912727345377c1be","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":true},"filename":"/dev/rbd-pve/0a1b2c3d-0000-4000-8000-000000000001/guests/vm-100-disk-3","aio":"threads"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi4","throttle-group":"throttle-drive-scsi4","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f09f7323d4ad090060851ad37c884aa","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"host_device","node-name":"e09f7323d4ad090060851ad37c884aa","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/dev/zvol/tank/guests/vm-100-disk-4","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi5","throttle-group":"throttle-drive-scsi5","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f8b4551965adac7565ce98fe560030c","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"host_device","node-name":"e8b4551965adac7565ce98fe560030c","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/dev/zvol/tank/guests/vm-100-disk-5","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi6","throttle-group":"throttle-drive-scsi6","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f7b93d7f7bee7de8a0628fecda02b83","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"host_device","node-name":"e7b93d7f7bee7de8a0628fecda02b83","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/dev/vg0/vm-100-disk-6.qcow2","aio":"native"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"virtio-scsi-pci","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"scsi-hd","id":"scsi0","drive":"drive-scsi0","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":0,"device_id":"drive-scsi0"}' \
+  -device '{"driver":"scsi-hd","id":"scsi1","drive":"drive-scsi1","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":1,"device_id":"drive-scsi1"}' \
+  -device '{"driver":"scsi-hd","id":"scsi2","drive":"drive-scsi2","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":2,"device_id":"drive-scsi2"}' \
+  -device '{"driver":"scsi-hd","id":"scsi3","drive":"drive-scsi3","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":3,"device_id":"drive-scsi3"}' \
+  -device '{"driver":"scsi-hd","id":"scsi4","drive":"drive-scsi4","write-cache":"on","rotation_rate":1,"bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":4,"device_id":"drive-scsi4"}' \
+  -device '{"driver":"scsi-hd","id":"scsi5","drive":"drive-scsi5","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":5,"device_id":"drive-scsi5"}' \
+  -device '{"driver":"scsi-hd","id":"scsi6","drive":"drive-scsi6","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":6,"device_id":"drive-scsi6"}' \
+  -machine accel=kvm,type=pc

@@ -1,0 +1,48 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-ide2","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi1","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi2","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi3","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi4","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi5","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-ide2","throttle-group":"throttle-drive-ide2","read-only":true,"file":{"driver":"raw","node-name":"ff93c7502591c1bd31b10ef01228ac8","read-only":true,"cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"ef93c7502591c1bd31b10ef01228ac8","read-only":true,"cache":{"direct":false,"no-flush":false},"filename":"/mnt/pve/share/template/iso/debian.iso","aio":"threads"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi0","throttle-group":"throttle-drive-scsi0","read-only":false,"discard":"unmap","detect-zeroes":"unmap","file":{"driver":"qcow2","node-name":"f13c39030277de3b830bd8a125b8218","read-only":false,"discard":"unmap","detect-zeroes":"unmap","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e13c39030277de3b830bd8a125b8218","read-only":false,"discard":"unmap","detect-zeroes":"unmap","cache":{"direct":true,"no-flush":false},"filename":"/mnt/pve/nas/images/100/vm-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi1","throttle-group":"throttle-drive-scsi1","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f1f97189d45de2e23d9dc75650d9fbb","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e1f97189d45de2e23d9dc75650d9fbb","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/mnt/pve/share/images/100/vm-100-disk-0.raw","aio":"native"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi2","throttle-group":"throttle-drive-scsi2","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f6261a77c9a4b70ea9585576e73342b","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"e6261a77c9a4b70ea9585576e73342b","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"filename":"/mnt/pve/share/images/100/vm-100-disk-1.raw","aio":"threads"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi3","throttle-group":"throttle-drive-scsi3","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f2b97ce8d7a24621dfb70e1d084db88","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"e2b97ce8d7a24621dfb70e1d084db88","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":false,"no-flush":false},"filename":"/srv/butter/images/100/vm-100-disk-0/disk.raw","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi4","throttle-group":"throttle-drive-scsi4","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f8f26f4bc7d2fc2f906e7d96964a576","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e8f26f4bc7d2fc2f906e7d96964a576","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/srv/chained/images/100/vm-100-disk-0.qcow2","aio":"io_uring"},"discard-no-unref":true}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi5","throttle-group":"throttle-drive-scsi5","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f73197c35a66ff802ccf9af1a650505","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e73197c35a66ff802ccf9af1a650505","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-7.qcow2","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"ide-cd","id":"ide2","bootindex":200,"drive":"drive-ide2","bus":"ide.1","unit":0}' \
+  -device '{"driver":"virtio-scsi-pci","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"scsi-hd","id":"scsi0","drive":"drive-scsi0","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":0,"device_id":"drive-scsi0"}' \
+  -device '{"driver":"scsi-hd","id":"scsi1","drive":"drive-scsi1","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":1,"device_id":"drive-scsi1"}' \
+  -device '{"driver":"scsi-hd","id":"scsi2","drive":"drive-scsi2","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":2,"device_id":"drive-scsi2"}' \
+  -device '{"driver":"scsi-hd","id":"scsi3","drive":"drive-scsi3","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":3,"device_id":"drive-scsi3"}' \
+  -device '{"driver":"scsi-hd","id":"scsi4","drive":"drive-scsi4","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":4,"device_id":"drive-scsi4"}' \
+  -device '{"driver":"scsi-hd","id":"scsi5","drive":"drive-scsi5","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":5,"device_id":"drive-scsi5"}' \
+  -machine accel=kvm,type=pc

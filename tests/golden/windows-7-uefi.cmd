@@ -1,0 +1,29 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -blockdev '{"driver":"raw","node-name":"pflash0","read-only":true,"file":{"driver":"file","filename":"/usr/share/pve-edk2-firmware/OVMF_CODE.fd"}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-efidisk0","limits":{}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-efidisk0","throttle-group":"throttle-drive-efidisk0","read-only":false,"detect-zeroes":"on","discard":"ignore","file":{"driver":"qcow2","node-name":"f257ed372741063add0499bebca9b98","read-only":false,"detect-zeroes":"on","discard":"ignore","cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"e257ed372741063add0499bebca9b98","read-only":false,"detect-zeroes":"on","discard":"ignore","cache":{"direct":false,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -global kvm-pit.lost_tick_policy=discard \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3"}' \
+  -rtc driftfix=slew,base=localtime \
+  -machine pflash0=pflash0,pflash1=drive-efidisk0,hpet=off,accel=kvm,type=pc-i440fx-6.1

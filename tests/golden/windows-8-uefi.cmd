@@ -1,0 +1,31 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -blockdev '{"driver":"raw","node-name":"pflash0","read-only":true,"file":{"driver":"file","filename":"/usr/share/pve-edk2-firmware/OVMF_CODE_4M.fd"}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-efidisk0","limits":{}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-efidisk0","throttle-group":"throttle-drive-efidisk0","read-only":false,"detect-zeroes":"on","discard":"ignore","file":{"driver":"raw","node-name":"fbc51d5ce3a0b1198e3b2648ef20944","read-only":false,"detect-zeroes":"on","discard":"ignore","cache":{"direct":false,"no-flush":false},"file":{"driver":"host_device","node-name":"ebc51d5ce3a0b1198e3b2648ef20944","read-only":false,"detect-zeroes":"on","discard":"ignore","cache":{"direct":false,"no-flush":false},"filename":"/dev/vg0/vm-100-disk-0","aio":"threads"},"size":540672}}' \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -global kvm-pit.lost_tick_policy=discard \
+  -cpu Skylake-Server-IBRS,enforce,hv_ipi,hv_relaxed,hv_reset,hv_runtime,hv_spinlocks=0x1fff,hv_stimer,hv_synic,hv_time,hv_vapic,hv_vpindex,+kvm_pv_eoi,+kvm_pv_unhalt,+pcid,+spec-ctrl,vendor=GenuineIntel \
+  -m 512 \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -rtc driftfix=slew,base=localtime \
+  -machine pflash0=pflash0,pflash1=drive-efidisk0,hpet=off,accel=kvm,type=pc-i440fx-9.2
