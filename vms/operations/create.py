@@ -21,7 +21,7 @@ from vms.config.vmconfig import check_config
 from vms.errors import ConfigError, ConfigErrors, StateError, StorageError, VMError
 from vms.models import VM, Disk, Storage, StorageStatus
 from vms.models.configuration import NEW_SEED, config_of, save_config, size_text
-from vms.operations import cloudinit, images
+from vms.operations import cloudinit, images, mirror
 from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.start import bring_up, came_up
 from vms.operations.volumes import keep_volume
@@ -267,6 +267,7 @@ def define(vm: VM, volumes: Mapping[str, storage_base.Volume], facts: Any) -> No
             mapping[slot] = ",".join([volume.volid, *(f"{key}={rest[key]}" for key in sorted(rest))])
         save_config(vm, complete(mapping, facts))
         VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED, draft={})
+        mirror.schedule(vm)
     notify.changed(f"vm-{vm.vmid}", "tree", "storage")
 
 

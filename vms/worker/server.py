@@ -26,6 +26,7 @@ from pvelite.conf import Conf, conf
 from vms.errors import StateError
 from vms.host.paths import RunPaths, qemu_user
 from vms.models import Node
+from vms.operations import mirror
 from vms.operations.seed import seed_node
 from vms.tasks import queue
 from vms.worker import rows
@@ -80,6 +81,7 @@ class NodeWorker(Worker):
         await self._db(rows.begin_life, self.node, self.boot)
         await self._supervisor.adopt()
         await self._survey.measure()
+        await self._db(mirror.repair, self.node)
         await self.recover()
         loops = [
             self.listener(self.channels[0]), self.pump(), self._every(HEARTBEAT, self._beat),
