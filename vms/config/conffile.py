@@ -31,11 +31,23 @@ class Section:
     description: str = ""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What could not be read: the line's number from 1, the section ("" is the main one), the key if it has
+    one, and why."""
+
+    line: int
+    section: str
+    key: str
+    text: str
+
+
 @dataclass
 class ConfFile:
     """A whole file. ``snapshots`` and ``special`` map a section's name to it; ``pending_delete`` lists the
     keys to remove at the next start (with a leading ``!`` when the volume goes too). ``warnings`` say what
-    was dropped while reading, ``unknown`` the same for the main section as (key, reason)."""
+    was dropped while reading, ``unknown`` the same for the main section as (key, reason), ``problems`` the
+    same with line numbers; ``lines`` tells where each key of the main section stands."""
 
     main: dict[str, str] = field(default_factory=dict)
     description: str = ""
@@ -46,6 +58,14 @@ class ConfFile:
     special: dict[str, dict[str, str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     unknown: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    lines: dict[str, int] = field(default_factory=dict)
+
+    def warn(self, reading: _Reading, text: str, key: str = "") -> None:
+        """Note what was dropped, and where."""
+        self.warnings.append(text)
+        section = "" if reading.kind == "main" else (reading.name or reading.kind.upper())
+        self.problems.append(Problem(reading.line, section, key, text))
 
 
 @dataclass
@@ -54,6 +74,7 @@ class _Reading:
 
     kind: str
     name: str = ""
+    line: int = 0
     values: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     delete: list[str] = field(default_factory=list)
@@ -63,33 +84,33 @@ def parse(text: str) -> ConfFile:
     """Read a file's text. Never raises; what could not be read is in ``warnings``."""
     found = ConfFile()
     reading = _Reading("main")
-    for line in text.split("\n"):
-        line = line.rstrip("\r")
+    for number, line in enumerate(text.split("\n"), 1):
+        line, reading.line = line.rstrip("\r"), number
         header = _HEADER.fullmatch(line)
         if header:
             _finish(found, reading)
-            reading = _header(found, header[1])
+            reading = _header(found, reading, header[1])
         elif line.strip() and reading.kind != "skip":
             _line(found, reading, line)
     _finish(found, reading)
     return found
 
 
-def _header(found: ConfFile, name: str) -> _Reading:
+def _header(found: ConfFile, before: _Reading, name: str) -> _Reading:
     lower = name.lower()
     if lower == "pending":
         if found.pending or found.pending_delete:
-            found.warnings.append("duplicate section: pending")
+            found.warn(before, "duplicate section: pending")
         return _Reading("pending")
     if lower.startswith("special:") and lower[8:] in _SPECIAL:
         if lower[8:] in found.special:
-            found.warnings.append(f"duplicate special section: {lower[8:]}")
+            found.warn(before, f"duplicate special section: {lower[8:]}")
         return _Reading("special", lower[8:])
     if _SNAPSHOT.fullmatch(name):
         if name in found.snapshots:
-            found.warnings.append(f"duplicate snapshot section: {name}")
+            found.warn(before, f"duplicate snapshot section: {name}")
         return _Reading("snapshot", name)
-    found.warnings.append(f"skipping unknown section: '{shown(name)}'")
+    found.warn(before, f"skipping unknown section: '{shown(name)}'")
     return _Reading("skip")
 
 
@@ -114,7 +135,7 @@ def _line(found: ConfFile, reading: _Reading, line: str) -> None:
     elif reading.kind == "special":
         reading.values[key] = value
     elif key in _SNAPSHOT_ONLY and reading.kind == "main":
-        found.warnings.append(f"'{key}' belongs to snapshots and was dropped")
+        found.warn(reading, f"'{key}' belongs to snapshots and was dropped", key)
     else:
         _value(found, reading, ALIASES.get(key, key), value)
 
@@ -126,6 +147,8 @@ def _value(found: ConfFile, reading: _Reading, key: str, value: str) -> None:
         return
     try:
         reading.values[key] = stored(key, value)
+        if reading.kind == "main":
+            found.lines[key] = reading.line
     except ConfigError as error:
         where = f"{error.part}: " if error.part else ""
         _drop(found, reading, key, f"unable to parse value of '{key}' - {where}{error.text}")
@@ -163,7 +186,7 @@ def stored(key: str, text: str) -> str:
 
 
 def _drop(found: ConfFile, reading: _Reading, key: str, what: str) -> None:
-    found.warnings.append(what)
+    found.warn(reading, what, key)
     if reading.kind == "main":
         found.unknown.append((key or "file", what))
 
@@ -256,4 +279,4 @@ def _has_cloudinit(values: Mapping[str, str]) -> bool:
     return False
 
 
-__all__ = ["ConfFile", "Section", "encoded", "format", "parse", "stored"]
+__all__ = ["ConfFile", "Problem", "Section", "encoded", "format", "parse", "stored"]
