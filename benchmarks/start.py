@@ -5,8 +5,8 @@
 Starts the product in a home of its own, defines a VM as the wizard would for Linux, and then, COUNT times
 (at least 10): starts it through a task, notes the arguments QEMU really got, stops it, and runs those
 arguments bare (``benchmarks/bare.py``) with the run folder moved elsewhere. Interleaved, so that what else
-the machine does meets both alike. "Ours" is from the claim of the task to its end, its clean-up and log
-included; an upper bound for "the guest runs".
+the machine does meets both alike. "Running" is QEMU's own first answer to the worker; "ended" is later by the
+bookkeeping that makes the state visible to everybody.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def moved(argv: list[str], house: House, vm: VM, place: Path) -> list[str]:
     return [word.replace(folder, str(place)) for word in argv]
 
 
-def measure(count: int) -> tuple[list[float], list[float]]:
-    """Seconds of ``count`` starts: through the product, and bare."""
-    ours, bare = [], []
+def measure(count: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of ``count`` starts: through the product until running, until the task's end, and bare."""
+    ours, whole, bare = [], [], []
     with installation.running() as house:
         vm = installation.add_vm(VMID, CONFIG)
         place = Path(tempfile.mkdtemp(prefix="pvb-", dir="/tmp"))
@@ -63,17 +63,19 @@ def measure(count: int) -> tuple[list[float], list[float]]:
             for turn in range(count + 1):
                 task = installation.do("qmstart", vm)
                 pid = house.guest_pid(VMID)
-                if pid is None or task.seconds is None:
+                vm.refresh_from_db()
+                if pid is None or task.seconds is None or task.started is None:
                     raise RuntimeError("the task ended well but QEMU does not run")
-                argv = arguments(pid)
+                argv, vm_ready = arguments(pid), vm.launch["observed"]
                 installation.do("qmstop", vm)
                 alone = bare_start(moved(argv, house, vm, place))
                 if turn:  # the first start fills caches
-                    ours.append(task.seconds)
+                    ours.append(vm_ready - task.started.timestamp())
+                    whole.append(task.seconds)
                     bare.append(alone)
         finally:
             shutil.rmtree(place)
-    return ours, bare
+    return ours, whole, bare
 
 
 def line(name: str, seconds: list[float]) -> str:
@@ -87,10 +89,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-n", type=int, default=10, help="starts of each kind (10)")
     count = max(10, parser.parse_args().n)
-    ours, bare = measure(count)
+    ours, whole, bare = measure(count)
     ratio = statistics.median(ours) / statistics.median(bare)
     print(f"{f'ms, n={count}':24}{'median':>8}{'min':>8}{'max':>8}")
     print(line("task claimed → running", ours))
+    print(line("task claimed → ended", whole))
     print(line("the same argv, bare", bare))
     print(f"ratio {ratio:.2f} (aim ≤ {AIM})")
     return 0 if ratio <= AIM else 1

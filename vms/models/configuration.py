@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Prefetch
 from django.dispatch import Signal
 
 from vms.config.secrets import kept_secret
@@ -80,9 +81,8 @@ def config_of(vm: VM) -> dict[str, str]:
 
 def with_parts(vms: Any) -> Any:
     """A queryset of VMs whose :func:`config_of` needs no further query."""
-    return vms.select_related("node", "pool").prefetch_related(
-        "disks__volume__storage", "disks__storage", "nics"
-    )
+    disks = Disk.objects.select_related("volume__storage", "storage")
+    return vms.select_related("node", "pool").prefetch_related(Prefetch("disks", disks), "nics")
 
 
 def drive_text(disk: Disk) -> str:

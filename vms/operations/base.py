@@ -75,7 +75,7 @@ class NodeServices(Protocol):
     def note_launch(self, vmid: int, record: Mapping[str, Any]) -> None:
         """Keep the launch record on disk, for the case that the worker dies before the row holds it."""
 
-    async def attach(self, vm: VM, launched: Any, record: Mapping[str, Any]) -> Guest:
+    async def attach(self, vm: VM, launched: Any, record: dict[str, Any]) -> Guest:
         """Watch a process just launched. The guest's ``store``, to be called soon, writes its row."""
 
     async def observe(self, vmid: int) -> str:

@@ -13,8 +13,6 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 
-from django.contrib.auth import get_user_model
-
 from vms import operations  # noqa: F401  (registers every verb)
 from vms.errors import AccessError, LaunchError, StateError, VMError
 from vms.models import VM, Task
@@ -187,11 +185,9 @@ class Runner:
 
     def _load(self, row: Claimed) -> TaskContext:
         """The row, its user and its VM with all parts, as they are now."""
-        task = Task.objects.select_related("node").get(pk=row.pk)
+        task = Task.objects.select_related("node", "user").get(pk=row.pk)
         vm = with_parts(VM.everything.filter(pk=row.vm_id)).first() if row.vm_id is not None else None
-        user = None
-        if task.user_id is not None:
-            user = get_user_model().objects.filter(pk=task.user_id).first()
+        user = task.user
         verb = OPERATIONS.get(task.type)
         if verb is None:
             raise StateError(f"This worker knows no operation '{task.type}'.")

@@ -49,7 +49,7 @@ class Services:
         """Keep the launch record on disk, for the case that the worker dies before the row holds it."""
         write_marker(self.paths.run_dir, vmid, record)
 
-    async def attach(self, vm: VM, launched: Any, record: Mapping[str, Any]) -> LiveGuest:
+    async def attach(self, vm: VM, launched: Any, record: dict[str, Any]) -> LiveGuest:
         """Watch a process just launched."""
         return await self._supervisor.attach(vm, launched, record)
 

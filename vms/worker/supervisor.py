@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Mapping
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -59,13 +59,17 @@ class Supervisor:
 
     # ---- beginning
 
-    async def attach(self, vm: VM, launched: Any, record: Mapping[str, Any]) -> LiveGuest:
-        """Watch a process just launched. Its row is written by ``guest.store``, which the task's end does."""
+    async def attach(self, vm: VM, launched: Any, record: dict[str, Any]) -> LiveGuest:
+        """Watch a process just launched. Its row is written by ``guest.store``, which the task's end does.
+
+        ``record`` gets ``observed``: the Unix time at which QEMU first said what state it is in.
+        """
         guest = LiveGuest(vm.vmid, vm.pk, launched.running, record, self._agent(vm.vmid))
         self._guests[vm.vmid] = guest
         self._listen(guest, launched.monitor)
         try:
             guest.status = status_of(await launched.monitor.query_status())
+            record["observed"] = time.time()
         except (MonitorError, OutcomeUnknown):
             guest.status = VM.Status.UNKNOWN.value  # it fell over already: its end is about to be told
         guest.shown = guest.status
