@@ -1,0 +1,239 @@
+"""``qm`` as an operator types it: a real worker, real machines, exit codes, the task's log as it grows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "engine"))
+
+from enginekit import ROOT, Engine, database_at, layer_at, until
+
+QM = Path(sys.executable).parent / "qm"
+CONFIG = {
+    "name": "qm-test",
+    "ostype": "l26",
+    "memory": "64",
+    "scsihw": "virtio-scsi-single",
+    "scsi0": "local:1,format=qcow2",
+    "boot": "order=scsi0",
+}
+
+
+class Shell:
+    """Runs ``qm`` on one home."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.environ = environ
+
+    def __call__(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(QM), *words], cwd=ROOT, env=self.environ, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, check=False, timeout=timeout,
+        )  # fmt: skip
+
+    def good(self, *words: str) -> str:
+        """What it printed; it has to end well."""
+        done = self(*words)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        return done.stdout
+
+    def refused(self, *words: str, code: int = 1) -> str:
+        """What it said on standard error; it has to end with that code and print nothing else."""
+        done = self(*words)
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.good(*words, "--json"))
+
+
+@pytest.fixture(scope="module")
+def engine(django_db_blocker: Any) -> Iterator[Engine]:
+    """A worker with an empty home."""
+    made = Engine()
+    try:
+        made.set_up()
+        made.start_redis()
+        with django_db_blocker.unblock(), database_at(made.home / "pvelite.sqlite3"), layer_at(made.redis):
+            made.start()
+            yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def qm(engine: Engine) -> Shell:
+    return Shell(engine.environ)
+
+
+@pytest.fixture
+def vm(engine: Engine) -> Iterator[int]:
+    """A machine, stopped; whatever the test leaves of it is removed."""
+    from vms.models import VM
+
+    vm = engine.draft(CONFIG)
+    engine.do("qmcreate", vm)
+    yield vm.vmid
+    left = VM.objects.filter(vmid=vm.vmid).first()
+    if left is not None:
+        engine.do("qmstop", left)
+        assert engine.end(engine.submit("qmdestroy", left)).status == "ok"
+
+
+def test_a_whole_life(qm: Shell, engine: Engine, vm: int) -> None:
+    number = str(vm)
+    assert number in qm.good("list")
+    said = qm.good("start", number)
+    assert "QEMU runs as process" in said
+    assert said.splitlines()[-1] == "TASK OK"
+    assert qm.good("status", number) == "status: running\n"
+    pid = engine.qemus()[vm]
+    [row] = qm.json("list")
+    assert (row["vmid"], row["name"], row["status"], row["pid"]) == (vm, "qm-test", "running", pid)
+    assert row["bootdisk"] == 1
+    qm.good("suspend", number)
+    assert qm.json("status", number)["qmpstatus"] == "paused"
+    qm.good("resume", number)
+    qm.good("reset", number)
+    assert engine.qemus()[vm] == pid
+    assert qm.json("status", number)["status"] == "running"
+    assert qm.json("stop", number) == {"upid": qm_upid(vm, "qmstop"), "status": "ok", "message": ""}
+    assert engine.qemus() == {}
+    assert qm.good("status", number) == "status: stopped\n"
+    assert "removed volume" in qm.good("destroy", number)
+    assert qm.json("list") == []
+    assert "does not exist" in qm.refused("status", number)
+
+
+def qm_upid(vmid: int, type_: str) -> str:
+    """The last task of that kind, in PVE's unique form."""
+    from vms.models import Task
+
+    found = Task.objects.filter(vmid=vmid, type=type_).latest("pk").upid
+    assert found.startswith("UPID:pve1:")
+    return found
+
+
+def test_the_configuration(qm: Shell, vm: int) -> None:
+    lines = dict(line.split(": ", 1) for line in qm.good("config", str(vm)).splitlines())
+    assert lines == qm.json("config", str(vm))
+    assert lines["name"] == "qm-test"
+    assert lines["scsi0"] == f"local:{vm}/vm-{vm}-disk-0.qcow2,size=1G"
+    assert "pid" not in qm.good("status", str(vm))
+    assert f"vmid: {vm}" in qm.good("status", str(vm), "--verbose")
+
+
+def test_what_is_refused_at_once(qm: Shell, vm: int) -> None:
+    """Exit code 1 and a sentence; 2 for a call that cannot be read."""
+    from vms.models import Task
+
+    number, before = str(vm), Task.objects.count()
+    for verb in ("shutdown", "reboot", "reset", "suspend", "resume"):
+        assert qm.refused(verb, number) == f"qm {verb}: VM {vm} is not running.\n"
+    for verb in ("start", "config", "status", "destroy"):
+        assert "VM 99 does not exist" in qm.refused(verb, "99")
+    assert "timeout" in qm.refused("stop", number, "--timeout", "-1")
+    assert "timeout" in qm.refused("stop", number, "--timeout", "soon")
+    assert "invalid int value" in qm.refused("start", "web_01", code=2)
+    assert "required: VMID" in qm.refused("start", code=2)
+    assert "there is no command 'fly'" in qm.refused("fly", number, code=2)
+    assert Task.objects.count() == before
+    qm.good("start", number)
+    assert "already running" in qm.refused("start", number)
+    assert "is running - destroy failed" in qm.refused("destroy", number)
+
+
+def test_a_task_that_fails(qm: Shell, engine: Engine, vm: int) -> None:
+    """The guest heeds no power button: code 1, the reason on standard error; with forceStop it ends."""
+    qm.good("start", str(vm))
+    done = qm("shutdown", str(vm), "--timeout", "1")
+    assert done.returncode == 1
+    assert "pressing the power button" in done.stdout
+    assert "got timeout" in done.stderr
+    done = qm("reboot", str(vm), "--timeout", "1", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["status"] == "error"
+    assert "got timeout" in done.stderr
+    assert vm in engine.qemus()
+    assert "stopping it" in qm.good("shutdown", str(vm), "--timeout", "1", "--forceStop")
+    assert engine.qemus() == {}
+
+
+def test_a_launch_that_fails_says_qemus_words(qm: Shell, engine: Engine, vm: int) -> None:
+    from vms.models import VM
+    from vms.models.configuration import config_of, save_config
+
+    row = VM.objects.get(vmid=vm)
+    save_config(row, {**config_of(row), "args": "-device no-such-device"})
+    done = qm("start", str(vm))
+    assert done.returncode == 1
+    assert "no-such-device" in done.stderr
+    assert "exit code 1" in done.stderr
+    assert "/qemu-system-x86_64" in done.stdout + done.stderr, "the command is shown"
+    assert engine.strays() == []
+    assert engine.run_files(vm) == []
+
+
+def test_the_log_is_followed_while_it_grows(qm: Shell, vm: int) -> None:
+    """Lines arrive when they are written, not at the end."""
+    qm.good("start", str(vm))
+    with subprocess.Popen(
+        [str(QM), "shutdown", str(vm), "--timeout", "3"], cwd=ROOT, env=qm.environ, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "power button" in line:
+                break
+        early = time.monotonic()
+        assert process.wait(30) == 1
+    assert time.monotonic() - early > 1
+
+
+def test_without_a_worker_it_says_so(qm: Shell, engine: Engine, vm: int) -> None:
+    engine.kill()
+    from vms.models import Node
+
+    Node.objects.update(heartbeat=None)
+    with subprocess.Popen(
+        [str(QM), "start", str(vm)], cwd=ROOT, env=qm.environ, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Waiting: the worker of node pve1 is not running.\n"
+        engine.start()
+        assert process.wait(30) == 0
+    until(lambda: vm in engine.qemus(), "the machine runs")
+
+
+def test_without_an_installation(tmp_path: Path) -> None:
+    environ = {**os.environ, "PVELITE_HOME": str(tmp_path / "nothing")}
+    environ.pop("DATABASE_URL", None)
+    said = Shell(environ).refused("list")
+    assert said.startswith(f"qm list: there is no installation in {tmp_path}/nothing.")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_showcmd_needs_neither(tmp_path: Path) -> None:
+    """0 with the command; 2 with one line per error, its key first."""
+    shell = Shell({**os.environ, "PVELITE_HOME": str(tmp_path / "nothing")})
+    good, bad = tmp_path / "104.conf", tmp_path / "105.conf"
+    good.write_text("name: web\nmemory: 512\n")
+    bad.write_text("name: web_01\nmemory: much\nflying: 1\n")
+    assert "guest=web" in shell.good("showcmd", "--file", str(good))
+    words = shell.json("showcmd", "--file", str(good), "--vmid", "120")
+    assert any("/vm/120/" in word for word in words)
+    said = shell.refused("showcmd", "--file", str(bad), "--json", code=2)
+    assert all(line.split(":")[0] in ("name", "memory", "flying") for line in said.splitlines())
+    assert "file: cannot be read" in shell.refused("showcmd", "--file", str(tmp_path / "no.conf"), code=2)
+    assert "--file" in shell.refused("showcmd", code=2)
