@@ -18,11 +18,11 @@ pytestmark = pytest.mark.django_db
 TABLE = [
     ("stop", "qmstop", "timeout", "abc", "not a whole number"),
     ("stop", "qmstop", "timeout", "-1", "below the smallest"),
-    ("stop", "qmstop", "timeout", "9" * 4096, "allowed"),
+    ("stop", "qmstop", "timeout", "9" * 4096, "not a whole number"),
     ("stop", "qmstop", "timeout", "1,file=/etc/shadow", "not a whole number"),
-    ("shutdown", "qmshutdown", "forceStop", "perhaps", "0 or 1"),
-    ("shutdown", "qmshutdown", "timeout", "1\n2", "not a whole number"),
-    ("destroy", "qmdestroy", "purge", "ünïcodé" * 600, "0 or 1"),
+    ("shutdown", "qmshutdown", "forceStop", "perhaps", "write 1 or 0"),
+    ("shutdown", "qmshutdown", "timeout", "1\n2", "line break"),
+    ("destroy", "qmdestroy", "purge", "ünïcodé" * 600, "write 1 or 0"),
 ]
 
 
@@ -42,7 +42,7 @@ def nothing_happened(vm: VM) -> None:
     assert (fresh.lock, config_of(fresh)) == ("", {"name": "web-01", "memory": "512"})
 
 
-@pytest.mark.parametrize(("verb", "type_", "name", "text", "words"), TABLE)
+@pytest.mark.parametrize(("verb", "type_", "name", "text", "words"), TABLE, ids=range(len(TABLE)))
 def test_submitting(vm: VM, verb: str, type_: str, name: str, text: str, words: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         submit(type_, vm=vm, user=None, params={name: text})
@@ -52,7 +52,7 @@ def test_submitting(vm: VM, verb: str, type_: str, name: str, text: str, words: 
     nothing_happened(vm)
 
 
-@pytest.mark.parametrize(("verb", "type_", "name", "text", "words"), TABLE)
+@pytest.mark.parametrize(("verb", "type_", "name", "text", "words"), TABLE, ids=range(len(TABLE)))
 def test_the_pages(
     vm: VM, admin_client: Client, verb: str, type_: str, name: str, text: str, words: str
 ) -> None:
@@ -61,12 +61,12 @@ def test_the_pages(
     answer = admin_client.post(f"/vms/101/do/{verb}", form, headers={"HX-Request": "true"})
     assert answer.status_code == 409
     said = html.unescape(answer.content.decode())
-    assert name in said
+    assert name.lower() in said.lower()
     assert words in said
     answer = admin_client.post(f"/vms/101/do/{verb}", form)
     assert answer.status_code == 302
     [message] = [str(message) for message in get_messages(answer.wsgi_request)]
-    assert name in message
+    assert name.lower() in message.lower()
     assert words in message
     nothing_happened(vm)
 
@@ -90,12 +90,10 @@ def test_verbs_nobody_knows(vm: VM, admin_client: Client, verb: str) -> None:
     nothing_happened(vm)
 
 
-@pytest.mark.parametrize("number", ["99", "0", "000000101", "1000000000", "9" * 30])
+@pytest.mark.parametrize("number", ["99", "0", "1000000000", "9" * 30])
 def test_machines_that_cannot_be(vm: VM, admin_client: Client, number: str) -> None:
     """No page, no verb, no draft of such a number; the same answer as for one that is not there."""
     for address in (f"/vms/{number}", f"/vms/{number}/hardware", f"/vms/create/{number}/general"):
-        code = admin_client.get(address).status_code
-        assert code == (404 if int(number) != 101 or "create" in address else 200), address
-    if int(number) != 101:
-        assert admin_client.post(f"/vms/{number}/do/start").status_code == 404
+        assert admin_client.get(address).status_code == 404, address
+    assert admin_client.post(f"/vms/{number}/do/start").status_code == 404
     nothing_happened(vm)
