@@ -172,7 +172,7 @@ WHITENOISE_MAX_AGE = 3600
 WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 << 20
-FILE_UPLOAD_HANDLERS = ["vms.views.upload.IsoHandler"]
+FILE_UPLOAD_HANDLERS = ["vms.views.importconf.TextHandler", "vms.views.upload.IsoHandler"]
 
 LOGGING: dict[str, Any] = {
     "version": 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path, register_converter
 
-from vms.views import dashboard, nodes, power, shell, storage, tasks, upload, vm
+from vms.views import dashboard, importconf, nodes, power, shell, storage, tasks, upload, vm
 from vms.wizard.urls import urlpatterns as wizard_urls
 
 
@@ -33,6 +33,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("vms/<vmid:vmid>/tasks", vm.vm_tasks, name="vm_tasks"),
     path("vms/<vmid:vmid>/ask/<slug:verb>", power.vm_ask, name="vm_ask"),
     path("vms/<vmid:vmid>/do/<slug:verb>", power.vm_action, name="vm_action"),
+    path("vms/import", importconf.importconf, name="importconf"),
     path("tasks", tasks.tasks, name="tasks"),
     path("tasks/log", tasks.task_log, name="task_log"),
     path("tasks/<vmid:pk>", tasks.task, name="task"),

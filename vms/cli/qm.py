@@ -38,6 +38,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("suspend", "vms.cli.verb", "freeze a running VM; its memory stays"),
     Subcommand("resume", "vms.cli.verb", "let a paused VM go on"),
     Subcommand("destroy", "vms.cli.verb", "remove a VM and the disks it owns"),
+    Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),
     Subcommand(
         "showcmd", "vms.cli.showcmd", "show the command a configuration file leads to", database=False
     ),

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from vms.config.secrets import masked
 from vms.errors import NotFound
 from vms.models import VM
 from vms.models.configuration import config_of, with_parts
@@ -46,7 +47,7 @@ def _row(vm: VM) -> dict[str, Any]:
 
 def show_config(options: argparse.Namespace) -> int:
     """The configuration, one ``key: value`` a line."""
-    mapping = config_of(find(options.vmid))
+    mapping = masked(config_of(find(options.vmid)))
     if options.json:
         print(json.dumps(mapping, indent=1))
     else:

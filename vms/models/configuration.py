@@ -273,7 +273,7 @@ class _Split:
                 self.errors.append(ConfigError(slot, f"{what} is already used by {seen[what]} of this VM"))
             seen[what] = slot
         macs = {nic.mac: nic.slot for nic in self.nics if nic.mac}
-        for other in Nic.objects.filter(mac__in=macs).exclude(vm=self.vm).select_related("vm"):
+        for other in Nic.objects.filter(mac__in=macs).exclude(vm__vmid=self.vm.vmid).select_related("vm"):
             slot = macs[str(other.mac)]
             self.errors.append(
                 ConfigError(
