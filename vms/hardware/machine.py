@@ -50,7 +50,7 @@ class Machine(PropertyString):
         pattern_text="a machine type such as pc, q35 or pc-q35-9.2",
         help="The board: i440fx is the classic PC, q35 a newer one with PCI Express.",
         otherwise="Changing it later moves every device, so Windows may ask to be activated again.",
-        why="i440fx boots everything; q35 is chosen for Windows 11. The version is pinned at creation.",
+        why="q35 for new machines, except for systems older than it. The version is pinned at creation.",
     )
     viommu: Literal["intel", "virtio"] | None = opt(
         "vIOMMU",
@@ -177,7 +177,7 @@ class MachineOptions:
         default="pc",
         help="The board: i440fx is the classic PC, q35 a newer one with PCI Express.",
         otherwise="Changing it later moves every device, so Windows may ask to be activated again.",
-        why="i440fx boots everything; q35 is chosen for Windows 11. The version is pinned at creation.",
+        why="q35 for new machines, except for systems older than it. The version is pinned at creation.",
     )
     arch: Literal["x86_64", "aarch64"] | None = opt(
         "vCPU Architecture",

@@ -8,6 +8,7 @@ from django.http import QueryDict
 
 from vms.errors import ConfigError, VMError
 from vms.wizard import disks, follow, life, network, preview, system
+from vms.wizard.bootorder import settle_boot
 from vms.wizard.drafts import Draft, locate
 from vms.wizard.panels import Panels, neighbour
 from vms.wizard.tabs import BY_SLUG, SLUGS, tab_of
@@ -43,6 +44,7 @@ def perform(draft: Draft, slug: str, data: QueryDict) -> Target:
     elif go == "undo":
         follow.undo(draft)
     draft.visited.add(slug)
+    settle_boot(draft)
     draft.store()
     if go == "create":
         return _create(draft, data)

@@ -46,9 +46,12 @@ def _taken(draft: Draft) -> set[str]:
 
 
 def free_index(draft: Draft, bus: str) -> int | None:
-    """The lowest free number on ``bus``; None when it is full."""
+    """The lowest free number on ``bus``; None when it is full. A q35 board has no second disk on an IDE
+    port that every system sees (rule R22)."""
     taken = _taken(draft)
-    return next((n for n in range(BUS_SIZE[bus]) if f"{bus}{n}" not in taken), None)
+    odd = bus == "ide" and "q35" in draft.mapping.get("machine", "")
+    places = range(0, BUS_SIZE[bus], 2 if odd else 1)
+    return next((n for n in places if f"{bus}{n}" not in taken), None)
 
 
 def next_slot(draft: Draft) -> str:

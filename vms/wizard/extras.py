@@ -96,6 +96,13 @@ class Extras:
         otherwise="Without it Windows 11 refuses to install.",
         why="On for Windows 11 only, since nothing else insists on it.",
     )
+    machine_version: str | None = opt(
+        "Version",
+        advanced=True,
+        help="Which version of the board the guest sees.",
+        otherwise="An older version is what a machine from an older node or a copied configuration needs.",
+        why="The latest; it is pinned when the machine is created, so that updates never change it.",
+    )
     efi_format: Literal["raw", "qcow2"] | None = opt(
         "Format",
         labels=_FORMATS,

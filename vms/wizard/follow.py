@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vms.forms.hardware import read, write
 from vms.hardware.osdefaults import OS_TYPES, os_defaults, os_group
 from vms.wizard import disks, network, system
+from vms.wizard.boards import board_for, board_of
 from vms.wizard.drafts import Draft, Texts
 from vms.wizard.tabs import BUSES
 
@@ -28,10 +29,11 @@ class Chip:
 
 def desired(draft: Draft) -> Texts:
     """The proposal for the chosen system: name → text."""
-    wish = os_defaults(draft.mapping.get("ostype", "other"))
+    ostype = draft.mapping.get("ostype", "other")
+    wish = os_defaults(ostype)
     drivers = draft.stash.get("drivers") == "1"
     found = {
-        "scsihw": wish.scsihw, "machine.type": wish.machine, "bios": wish.bios,
+        "scsihw": wish.scsihw, "machine.type": board_for(ostype, wish.machine), "bios": wish.bios,
         "tpm": "1" if wish.tpm else "0", "memory.current": str(wish.memory),
     }  # fmt: skip
     slots = disks.disk_slots(draft)
@@ -48,7 +50,8 @@ def current(draft: Draft, name: str) -> str:
         return system.System(draft).values("")["tpm"]
     if name.endswith(".bus"):
         return disks.split_slot(name.partition(".")[0])[0]
-    return read(draft.mapping, name)
+    text = read(draft.mapping, name)
+    return board_of(text) if name == "machine.type" else text
 
 
 def put(draft: Draft, name: str, text: str) -> str:

@@ -11,11 +11,12 @@ from vms.errors import ConfigError
 from vms.forms.fields import Choices, OptionField, sentence
 from vms.forms.hardware import write
 from vms.hardware.osdefaults import OS_TYPES, os_group
-from vms.models import VM
+from vms.models import VM, Node
 from vms.operations import drafts
 from vms.schema.types import normal_tags
 from vms.wizard import follow
 from vms.wizard.drafts import Texts
+from vms.wizard.offers import gib
 from vms.wizard.panel import Fields, Panel, disable, hide
 
 DRIVER_SLOT = "ide0"
@@ -34,8 +35,7 @@ class General(Panel):
 
     def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
         if name == "node":
-            nodes = self.draft.offers.nodes
-            return [(node.name, node.name if node.online else f"{node.name} (offline)") for node in nodes]
+            return [(node.name, node_words(node)) for node in self.draft.offers.nodes]
         if name == "pool":
             return [("", "No pool"), *((pool.name, pool.name) for pool in self.draft.offers.pools)]
         return None
@@ -43,6 +43,11 @@ class General(Panel):
     def shape(self, fields: Fields, values: Texts, slot: str) -> None:
         if not self.draft.user.is_superuser:
             disable(fields, "Only an operator may choose another architecture.", "arch")
+        chosen = next((node for node in self.draft.offers.nodes if node.name == values.get("node")), None)
+        if chosen is not None and not chosen.online:
+            fields[
+                "node"
+            ].note = f"Node {chosen.name} seems to be offline! The machine is made when it is back."
 
     def check(self, values: Texts, slot: str) -> dict[str, str]:
         path, pool = f"/vms/{values.get('vmid', '')}", values.get("pool", "")
@@ -76,6 +81,21 @@ class General(Panel):
         vm.vmid = vmid
         if old not in self.draft.was:
             self.draft.was.append(old)
+
+
+def node_words(node: Node) -> str:
+    """A node in the list: how much of its memory is in use, its processors, whether it answers."""
+    facts = node.facts
+    words = []
+    memory, free = facts.get("memory"), facts.get("memory_free")
+    if memory:
+        used = f"{100 * (memory - free) // memory} % of " if free else ""
+        words.append(f"{used}{gib(memory)} memory{' in use' if used else ''}")
+    if facts.get("threads"):
+        words.append(f"{facts['threads']} CPUs")
+    if not node.online:
+        words.append("offline")
+    return f"{node.name} ({', '.join(words)})" if words else node.name
 
 
 class OS(Panel):

@@ -8,17 +8,19 @@ from typing import Any
 from django.db.models import QuerySet
 
 from vms.errors import ConfigError
+from vms.forms.hardware import write
 from vms.models import VM, Node, Task
 from vms.models.configuration import with_parts
 from vms.operations import drafts
 from vms.wizard import disks, network
 from vms.wizard.drafts import Draft, locate
 from vms.wizard.follow import current, desired, put
-from vms.wizard.system import WIZARD_CPU, settle
+from vms.wizard.processors import default_cpu
+from vms.wizard.system import settle
 from vms.wizard.tabs import SLUGS, tab_of
 
 FIRST = {
-    "ostype": "l26", "sockets": "1", "cores": "1", "cpu": WIZARD_CPU, "numa": "0", "memory": "2048",
+    "ostype": "l26", "sockets": "1", "cores": "1", "numa": "0", "memory": "2048",
     "scsihw": "virtio-scsi-single", "ide2": "none,media=cdrom",
 }  # fmt: skip
 """What the wizard sends when nobody touches anything (besides a disk and a network card)."""
@@ -29,6 +31,7 @@ def begin(user: Any, node: Node) -> VM:
     vm = drafts.new_draft(user, node)
     draft = Draft(vm, user)
     draft.mapping.update(FIRST)
+    write(draft.mapping, "cpu.cputype", default_cpu(draft))
     disks.add_disk(draft)
     network.add_nic(draft)
     for name, text in desired(draft).items():

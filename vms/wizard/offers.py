@@ -129,9 +129,3 @@ class Offers:
             down = "" if bridge.get("active", True) else " (down)"
             found.append((name, f"{name}{down}"))
         return [*found, (USER_MODE, "No bridge: user-mode networking (NAT)")]
-
-    @property
-    def cpu_models(self) -> list[tuple[str, str]]:
-        """The CPU types this node can run; while unknown, the ones every node knows."""
-        known = self.facts.cpu_models or ("x86-64-v2-AES", "x86-64-v2", "x86-64-v3", "host", "max", "kvm64")
-        return [(name, name) for name in sorted(known, key=str.lower)]

@@ -9,7 +9,8 @@ from vms.wizard.drafts import Draft
 from vms.wizard.general import OS, General
 from vms.wizard.network import Network
 from vms.wizard.panel import Panel
-from vms.wizard.system import Cpu, Memory, System
+from vms.wizard.processors import Cpu
+from vms.wizard.system import Memory, System
 from vms.wizard.tabs import SLUGS, TABS
 
 

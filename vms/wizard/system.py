@@ -1,21 +1,15 @@
-"""The tabs System, CPU and Memory."""
+"""The tabs System and Memory."""
 
 from __future__ import annotations
 
 from django.http import QueryDict
 
 from vms.forms.fields import Choices
-from vms.forms.hardware import compose, decompose, option_at, read
-from vms.hardware.context import NodeFacts
-from vms.hardware.cpumodel import ABSTRACT, emulated_model
-from vms.schema.option import Option
+from vms.forms.hardware import compose, decompose
+from vms.wizard.boards import LABELS, board_of, machine_type, version_of, versions
 from vms.wizard.drafts import Draft, Texts
-from vms.wizard.extras import EXTRAS, FLAGS
 from vms.wizard.panel import Fields, Panel, disable, hide
 
-WIZARD_CPU = "x86-64-v2-AES"
-"""What a machine made here gets unless somebody chooses (an absent key would mean kvm64)."""
-CORES_MAX = 256
 FORMATS = ("raw", "qcow2")
 
 
@@ -51,13 +45,17 @@ class System(Panel):
         if not efi:
             found["efidisk0.pre-enrolled-keys"] = stash.get("keys", "1")
         found["tpmstate0.version"] = found["tpmstate0.version"] or "v2.0"
-        return found
+        kind = found["machine.type"]
+        return found | {"machine.type": board_of(kind), "machine_version": version_of(kind)}
 
     def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
         if name == "machine.type":
-            offered = [("", "Default (i440fx)"), ("q35", "q35")]
             chosen = values.get(name, "")
-            return offered if chosen in dict(offered) else [*offered, (chosen, chosen)]
+            return [*LABELS.items(), *([] if chosen in LABELS else [(chosen, chosen)])]
+        if name == "machine_version":
+            offered = versions(values.get("machine.type", ""), self.draft.facts)
+            pinned = values.get(name, "")
+            return offered if pinned in dict(offered) else [*offered, (pinned, f"{pinned} (not here)")]
         if name == "vga.type":
             cards = [pair for pair in self.option(name, slot).choices if pair[0] != "cirrus"]
             return [("", "Default"), *cards]
@@ -86,6 +84,8 @@ class System(Panel):
         for name, note in own.items():
             if name in good:
                 self.draft.stash[note] = good[name]
+        if {"machine.type", "machine_version"} & set(good):
+            good["machine.type"] = self._machine(good, values)
         plain = {n: t for n, t in good.items() if n.partition(".")[0] not in ("efidisk0", "tpmstate0")}
         self.put(plain, slot)
         if "vga.type" in good:
@@ -94,6 +94,13 @@ class System(Panel):
             self.draft.stash["tpm_version"] = good["tpmstate0.version"]
         settle(self.draft)
         return slot
+
+    def _machine(self, good: Texts, values: Texts) -> str:
+        """The type of board and version; a version the new board does not have becomes the latest."""
+        board, version = values["machine.type"], values["machine_version"]
+        if version not in dict(versions(board, self.draft.facts)) and "machine_version" not in good:
+            version = ""
+        return machine_type(board, version)
 
     def _serial(self, card: str) -> None:
         for index in range(4):
@@ -120,89 +127,6 @@ def settle(draft: Draft) -> None:
         small_disk(draft, "tpmstate0", store, {"version": version})
     else:
         draft.mapping.pop("tpmstate0", None)
-
-
-class Cpu(Panel):
-    """How many processors, and of which kind."""
-
-    slug = "cpu"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(name for name in self.tab.names if name != "flags") + tuple(FLAGS)
-
-    def option(self, name: str, slot: str) -> Option:
-        return FLAGS.get(name) or super().option(name, slot)
-
-    def values(self, slot: str) -> Texts:
-        found = {n: read(self.mapping, n) for n in self.names if n not in EXTRAS and n not in FLAGS}
-        if found["cpu.cputype"] == WIZARD_CPU:
-            found["cpu.cputype"] = ""
-        for name in ("sockets", "cores"):
-            found[name] = found[name] or "1"
-        found["total"] = str(int(found["sockets"]) * int(found["cores"]))
-        set_flags = [word for word in read(self.mapping, "cpu.flags").split(";") if word]
-        return found | {f"flag.{word[1:]}": word[0] for word in set_flags}
-
-    def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
-        if name != "cpu.cputype":
-            return None
-        models = self.draft.offers.cpu_models
-        chosen = values.get(name, "")
-        extra = [] if not chosen or chosen in dict(models) else [(chosen, chosen)]
-        return [("", f"Default ({WIZARD_CPU})"), *models, *extra]
-
-    def shape(self, fields: Fields, values: Texts, slot: str) -> None:
-        fields["total"].widget.attrs["readonly"] = True
-        total, facts = values.get("total", "1"), self.draft.facts
-        fields["vcpus"].widget.attrs["placeholder"] = total
-        fields["total"].note = f"The node has {facts.threads} threads."
-        if not facts.kvm:
-            fields["cpu.cputype"].note = _emulation(facts, values.get("cpu.cputype") or WIZARD_CPU)
-        if not self.draft.user.is_superuser:
-            disable(fields, "Only an operator may pin a machine to CPUs.", "affinity")
-
-    def check(self, values: Texts, slot: str) -> dict[str, str]:
-        found = {}
-        if not (values["sockets"].isdigit() and values["cores"].isdigit()):
-            return {}
-        total = int(values["sockets"]) * int(values["cores"])
-        if int(values["cores"]) > CORES_MAX:
-            found["cores"] = f"{values['cores']} is more than {CORES_MAX}, the most a machine can have here."
-        if values.get("vcpus", "").isdigit() and int(values["vcpus"]) > total:
-            found["vcpus"] = f"{values['vcpus']} is more than sockets times cores, which is {total}."
-        return found
-
-    def take(self, good: Texts, values: Texts, slot: str) -> str:
-        good.pop("total", None)
-        if "cpu.cputype" in good:
-            good["cpu.cputype"] = good["cpu.cputype"] or WIZARD_CPU
-        flags = {name: good.pop(name) for name in list(good) if name in FLAGS}
-        if good.get("cpulimit") == "0":
-            good["cpulimit"] = ""
-        if good.get("cpuunits") == option_at("cpuunits").format(option_at("cpuunits").default):
-            good["cpuunits"] = ""
-        self.put(good, slot)
-        if "numa" in good:
-            self.mapping["numa"] = good["numa"]
-        if flags:
-            states = {name: values.get(name, "") for name in FLAGS} | flags
-            words = [f"{state}{name.partition('.')[2]}" for name, state in states.items() if state]
-            self.put({"cpu.flags": ";".join(words)}, slot)
-        return slot
-
-
-def _emulation(facts: NodeFacts, wanted: str) -> str:
-    """What a node without KVM does with the chosen CPU type."""
-    reason = facts.accel_reason.rstrip(".") or "KVM is not available"
-    model = emulated_model(wanted, tuple(facts.cpu_models))
-    used = f"as '{model}' instead"
-    if model == wanted:
-        used = "as 'qemu64' with that level's features" if wanted in ABSTRACT else "as it is"
-    return (
-        f"This node emulates the processor ({reason}), which is ten to thirty times slower. "
-        f"QEMU gets {wanted} {used}; the choice is kept for a node with KVM."
-    )
 
 
 class Memory(Panel):

@@ -62,6 +62,7 @@ TABS: tuple[Tab, ...] = (
             Section(("bios", "efi", "efi_storage", "efi_format", "efidisk0.pre-enrolled-keys"), "Firmware"),
             Section(("scsihw", "agent.enabled"), "Controller and agent"),
             Section(("tpm", "tpm_storage", "tpmstate0.version"), "TPM"),
+            Section(("machine_version",), advanced=True),
         ),
         keys=("vga", "machine", "bios", "efidisk0", "scsihw", "agent", "tpmstate0"),
     ),

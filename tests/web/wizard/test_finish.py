@@ -101,7 +101,7 @@ def test_a_blocking_finding_holds_create_back_and_can_be_fixed(hand: Hand) -> No
     assert "Windows 11 and Server 2025 refuse to install without" in hand.html
     hand.press("create")
     assert not Task.objects.exists()
-    hand.press("fix:R1:machine")
+    hand.press("fix:R1:bios")
     config = hand.config
     assert (config["machine"], config["bios"]) == ("q35", "ovmf")
     assert config["efidisk0"].startswith("local:1,")

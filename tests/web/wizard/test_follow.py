@@ -97,7 +97,8 @@ def test_virtio_drivers(hand: Hand, iso: object) -> None:
 
 def test_the_chip_names_what_follows(hand: Hand) -> None:
     page = html.unescape(hand.html)
-    assert "3 values follow Linux" in page
+    assert "4 values follow Linux" in page
     assert "<li>scsi0 bus: SCSI</li>" in page
     assert "<li>net0 model: virtio</li>" in page
     assert "<li>SCSI controller: virtio-scsi-single</li>" in page
+    assert "<li>Machine: q35</li>" in page

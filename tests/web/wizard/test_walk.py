@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from tests.web.wizard.conftest import Hand
 from vms.models import VM, Node, Volume
@@ -12,6 +13,7 @@ DEFAULTS = {
     "cores": "1",
     "cpu": "x86-64-v2-AES",
     "ide2": "none,media=cdrom",
+    "machine": "q35",
     "memory": "2048",
     "net0": "virtio,bridge=vmbr0,firewall=1",
     "numa": "0",
@@ -268,3 +270,69 @@ def test_discard(hand: Hand) -> None:
     hand.press("discard")
     assert hand.url == "/vms/create"
     assert not VM.everything.filter(vmid=vmid).exists()
+
+
+def test_cpu_types_stand_in_groups_and_only_what_the_node_runs(hand: Hand, node: Node) -> None:
+    node.facts = {**node.facts, "cpu_models": ["EPYC", "Haswell", "kvm64", "max"], "cpu_flags": ["pni"]}
+    node.save()
+    hand.begin()
+    assert "cpu" not in hand.config
+    hand.to("cpu")
+    assert "Default (kvm64)" in hand.html
+    groups = ["AMD", "Intel", "QEMU", "Host"]
+    places = [hand.html.index(f'<optgroup label="{group}">') for group in groups]
+    assert places == sorted(places)
+    assert "x86-64-v2" not in hand.html[places[0] : places[-1]]
+    flags = ["pni", "popcnt", "sse4_1", "sse4_2", "ssse3", "aes"]
+    node.facts = {**node.facts, "cpu_flags": flags}
+    node.save()
+    hand.begin()
+    assert hand.config["cpu"] == "x86-64-v2-AES"
+    hand.to("cpu")
+    assert "x86-64-v2-AES" in hand.html
+    assert "x86-64-v3" not in hand.html.partition("optgroup")[2].partition("</select>")[0]
+
+
+def test_an_absent_cpu_is_shown_as_what_it_means(hand: Hand) -> None:
+    hand.to("cpu").press("save", cpu__cputype="kvm64")
+    assert hand.config["cpu"] == "kvm64"
+    VM.everything.update(options={key: text for key, text in hand.vm.options.items() if key != "cpu"})
+    hand.open(hand.url)
+    assert hand.value("cpu.cputype") == "kvm64"
+
+
+def test_a_machine_version_is_pinned_and_follows_the_board(hand: Hand, node: Node) -> None:
+    names = ["pc-i440fx-7.2", "pc-q35-7.2", "pc-q35-7.1"]
+    node.facts = {**node.facts, "machines": names}
+    node.save()
+    hand.to("system")
+    assert "Latest (7.2 today" in hand.html
+    hand.press("save", machine_version="7.1")
+    assert hand.config["machine"] == "pc-q35-7.1"
+    assert (hand.value("machine.type"), hand.value("machine_version")) == ("q35", "7.1")
+    hand.press("save", machine__type="")
+    assert "machine" not in hand.config
+    hand.press("save", machine_version="7.2")
+    assert hand.config["machine"] == "pc-i440fx-7.2"
+    hand.press("save", machine__type="q35")
+    assert hand.config["machine"] == "pc-q35-7.2"
+
+
+def test_the_drivers_disc_never_boots_first(hand: Hand, iso: Volume) -> None:
+    hand.to("os").press("save", ostype_group="Microsoft Windows", iso="local:iso/debian.iso")
+    hand.press("save", drivers="on")
+    hand.press("save", drivers_iso="local:iso/debian.iso")
+    assert hand.config["boot"] == "order=scsi0;ide2;ide0;net0"
+    hand.press("save", drivers=None)
+    assert "boot" not in hand.config
+
+
+def test_the_node_says_what_it_has(hand: Hand, node: Node) -> None:
+    assert "pve1 (16 GiB memory, 8 CPUs, offline)" in hand.html
+    assert "seems to be offline!" in hand.html
+    node.facts = {**node.facts, "memory_free": 4 << 30}
+    node.heartbeat = timezone.now()
+    node.save()
+    hand.open(hand.url)
+    assert "pve1 (75 % of 16 GiB memory in use, 8 CPUs)" in hand.html
+    assert "offline" not in hand.html
