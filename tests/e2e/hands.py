@@ -105,7 +105,7 @@ class Wizard:
 
     def begin(self) -> Wizard:
         """From the header's button to the first tab of a new draft."""
-        self.page.get_by_role("link", name="Create VM").click()
+        self.page.get_by_role("banner").get_by_role("link", name="Create VM").click()
         self.page.get_by_role("button", name="Start a new draft").click()
         return self.on("general")
 
