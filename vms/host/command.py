@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import time
@@ -95,6 +96,22 @@ def identity(user: str | None) -> dict[str, Any]:
         raise CommandError(["(start)"], NOT_RUN, f"only root may start a program as '{user}'")
     groups = os.getgrouplist(user, entry.pw_gid)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
+
+
+def as_user(argv: Sequence[str], user: str | None) -> tuple[list[str], dict[str, Any]]:
+    """``argv`` and ``subprocess`` arguments that run it as ``user``.
+
+    Through util-linux' ``setpriv`` where it is: when Python itself has to change the user it forks instead
+    of vforking, and copying a worker's page tables costs 6 ms against 2. The process stays the same one,
+    ``argv`` replaces ``setpriv`` in it. Raises as :func:`identity` does.
+    """
+    options = identity(user)
+    tool = shutil.which("setpriv", path=PATH)
+    if not options or tool is None:
+        return list(argv), options
+    groups = ",".join(str(group) for group in options["extra_groups"])
+    change = [f"--reuid={options['user']}", f"--regid={options['group']}", f"--groups={groups}"]
+    return [tool, *change, "--", *argv], {}
 
 
 def _arguments(

@@ -172,7 +172,7 @@ class Migration(migrations.Migration):
                 ('vm', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='nics', to='vms.vm')),
             ],
             options={
-                'ordering': ['vm', 'slot'],
+                'ordering': ['slot'],
             },
         ),
         migrations.CreateModel(
@@ -208,7 +208,7 @@ class Migration(migrations.Migration):
                 ('volume', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='disks', to='vms.volume')),
             ],
             options={
-                'ordering': ['vm', 'slot'],
+                'ordering': ['slot'],
             },
         ),
         migrations.CreateModel(

@@ -29,7 +29,7 @@ class Disk(models.Model):
     options = models.JSONField(default=dict, blank=True)
 
     class Meta:
-        ordering = ["vm", "slot"]
+        ordering = ["slot"]
         constraints = [models.UniqueConstraint(fields=["vm", "slot"], name="one_drive_per_slot")]
 
     def __str__(self) -> str:

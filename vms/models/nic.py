@@ -17,7 +17,7 @@ class Nic(models.Model):
     options = models.JSONField(default=dict, blank=True)
 
     class Meta:
-        ordering = ["vm", "slot"]
+        ordering = ["slot"]
         constraints = [models.UniqueConstraint(fields=["vm", "slot"], name="one_nic_per_slot")]
 
     def __str__(self) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vms.errors import CommandError, LaunchError, MonitorError, QemuError
-from vms.host.command import clean_environment, identity
+from vms.host.command import as_user, clean_environment
 from vms.qemu.monitor import Monitor
 
 POLL = 0.001
@@ -107,8 +107,9 @@ def spawn(
     the program cannot be run at all.
     """
     try:
+        words, options = as_user(argv, user)
         process = subprocess.Popen(
-            argv,
+            words,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -117,7 +118,7 @@ def spawn(
             env=clean_environment(),
             umask=0o077,
             pass_fds=tuple(pass_fds),
-            **identity(user),
+            **options,
         )
     except OSError as error:
         raise LaunchError(argv, None, f"{argv[0]} cannot be run: {error.strerror or error}") from error
