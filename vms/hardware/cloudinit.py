@@ -119,7 +119,7 @@ class CloudInitOptions:
     )
     sshkeys: str | None = opt(
         "SSH public key",
-        check=url_encoded(65536),
+        check=url_encoded(65536, lines=True),
         max_length=200000,
         help="Keys that may log in, one a line.",
         otherwise="Without a key only the password works.",

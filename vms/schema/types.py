@@ -160,14 +160,15 @@ def normal_tags(text: str) -> str:
     return ";".join(sorted({tag.lower() for tag in split_tags(tag_list(text))}))
 
 
-def url_encoded(limit: int) -> Callable[[str], str]:
-    """A checker for URL-encoded text of at most ``limit`` bytes once decoded."""
+def url_encoded(limit: int, *, lines: bool = False) -> Callable[[str], str]:
+    """A checker for URL-encoded text of at most ``limit`` bytes once decoded; of several ``lines`` if so."""
+    allowed = "\r\n\t" if lines else ""
 
     def check(text: str) -> str:
         plain = unquote(text, errors="strict")
         if len(plain.encode()) > limit:
             raise ValueError(f"is longer than {limit} bytes")
-        if any(ord(sign) < 32 or ord(sign) == 127 for sign in plain):
+        if any((ord(sign) < 32 or ord(sign) == 127) and sign not in allowed for sign in plain):
             raise ValueError("holds a control character, remove it")
         return text
 

@@ -172,6 +172,7 @@ class DirectoryStorage:
     async def allocate_seed(self, vmid: int, content: bytes, fmt: DiskFormat = "raw") -> Volume:
         """The drive of a cloud-init seed: ``content`` in a volume of its own, made or written again."""
         path = self.root / "images" / str(vmid) / f"vm-{vmid}-cloudinit.{fmt}"
+        await self.prepare()
         await self.check_space(len(content))
         await asyncio.to_thread(self._put, path, content, fmt)
         if fmt == "qcow2":
@@ -184,7 +185,6 @@ class DirectoryStorage:
 
     def _put(self, path: Path, content: bytes, fmt: str) -> None:
         """Write a seed whole or not at all; for qcow2 the bytes that are to become it, and its place."""
-        self._prepare()
         _ensure(path.parent)
         place = path.with_suffix(".raw.tmp")
         place.unlink(missing_ok=True)

@@ -99,7 +99,8 @@ def inspect(descriptor: int) -> Header:
                 return _qcow2(descriptor, start, length)
             if magic == b"KDMV":
                 return _vmdk(descriptor, start, length)
-            return Header(kind=kind, virtual_size=length)
+            # The other kinds of VMDK name the files their data is in.
+            return Header(kind=kind, virtual_size=length, data_file=kind == "vmdk")
     if length >= 512 and os.pread(descriptor, 8, length - 512) == b"conectix":
         return Header(kind="vpc", virtual_size=length)
     return _iso(descriptor, length) or Header(kind="raw", virtual_size=length)
