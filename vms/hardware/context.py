@@ -45,6 +45,7 @@ class NodeFacts:
     ``code-4m-secboot``, ``vars-4m``, ``vars-4m-ms``; a missing one falls back to the peer's place.
     ``storages`` maps a name to its ``type`` and whatever that type needs (``path``, ``vg``, ``pool`` …).
     ``cpu_models`` are the models this node can run with its accelerator; empty means unknown.
+    ``cpu_flags`` are the processor's features under the kernel's names.
     ``custom_cpus`` maps the name of an administrator's CPU model to what it is made of, written like a
     ``cpu`` value (``reported-model=EPYC,flags=+aes``). ``pci_devices`` are the node's own: address with
     function → facts; ``pci_mappings`` and ``usb_mappings`` map a name to what is behind it on this node.
@@ -71,6 +72,7 @@ class NodeFacts:
     storages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cpu_models: tuple[str, ...] = ()
     cpu_model: str = ""
+    cpu_flags: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
     ovmf: Mapping[str, str] = field(default_factory=dict)
     qemu_binary: str = "/usr/bin/kvm"
