@@ -13,8 +13,8 @@
   const busy = (on) => { bar.hidden = !on; stop.hidden = !on; send.hidden = on; input.disabled = on; };
 
   const start = (file) => {
-    if (!/^[A-Za-z0-9][A-Za-z0-9._+-]*\.iso$/i.test(file.name) || file.name.length > 120) {
-      say(`"${file.name}" cannot be the name of an ISO here: letters, digits and . _ + - only, ending in .iso.`, true);
+    if (!/^[A-Za-z0-9][A-Za-z0-9._+-]*\.(iso|qcow2|img|raw|vmdk)$/i.test(file.name) || file.name.length > 120) {
+      say(`"${file.name}" cannot be the name of an ISO or image here: letters, digits and . _ + - only, ending in .iso, .qcow2, .img, .raw or .vmdk.`, true);
       return;
     }
     const began = performance.now();

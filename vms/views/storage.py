@@ -46,7 +46,8 @@ def storage(request: HttpRequest, name: str) -> HttpResponse:
     """Usage, ISO library, disks; ``?part=content`` answers the tables alone."""
     row = storage_or_404(request, name)
     rights = access.privileges(request.user, f"/storage/{row.name}")
-    isos = Volume.objects.filter(storage=row, content=Volume.Content.ISO).select_related("storage", "node")
+    library = (Volume.Content.ISO, Volume.Content.IMPORT)
+    isos = Volume.objects.filter(storage=row, content__in=library).select_related("storage", "node")
     drives = Prefetch("disks", Disk.objects.select_related("vm").order_by("vm__vmid"))
     page = Paginator(isos.prefetch_related(drives).order_by("name"), PAGE).get_page(request.GET.get("page"))
     upload_reason = ""

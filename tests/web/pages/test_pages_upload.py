@@ -149,3 +149,15 @@ def test_without_the_token_a_form_leaves_nothing(scene: Scene, operator: object)
     answer = client.post("/storage/local/upload", {"file": io.BytesIO(iso())})
     assert answer.status_code == 403
     assert files(scene.folder) == []
+
+
+def test_an_image_to_import_goes_to_its_own_library(scene: Scene, boss: Client) -> None:
+    assert put(boss, bytes(1 << 20), "debian.img") == (201, "debian.img is in the library.")
+    row = Volume.objects.get(name="import/debian.img")
+    assert (row.content, row.format, row.size) == ("import", "raw", 1 << 20)
+    assert files(scene.folder) == ["import/debian.img"]
+    assert "raw image to import" in boss.get("/storage/local").content.decode()
+    code, words = put(boss, b"#!/bin/sh", "evil.qcow2")
+    assert code == 400
+    assert "should be qcow2" in words
+    assert files(scene.folder) == ["import/debian.img"]
