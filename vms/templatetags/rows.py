@@ -7,7 +7,7 @@ A template loop took 0.35 and 0.65 ms a row here, formatting takes a twentieth. 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 
 from django import template
 from django.urls import reverse
@@ -80,12 +80,13 @@ def list_cells(row: Row) -> tuple[object, ...]:
     since = ago(vm.status_since, "") if vm.status_since else ""
     return (
         vm.vmid, vm.display_name, list_state(row.state), lock, vm.node.name, row.cores, mib(row.memory),
-        tag_links(vm.tag_list), since,
+        tag_links(tuple(vm.tag_list)), since,
     )  # fmt: skip
 
 
-def tag_links(tags: Iterable[str]) -> SafeString:
-    """As ``components/tags.html``."""
+@lru_cache(maxsize=512)
+def tag_links(tags: tuple[str, ...]) -> SafeString:
+    """As ``components/tags.html``. The same few sets of tags recur all over a list."""
     start = reverse("vms:dashboard")
     links = ((start, urlencode({"tag": tag}), tag) for tag in tags)
     return format_html(

@@ -20,7 +20,7 @@ from vms.models import VM, Node, Storage, StorageStatus
 from vms.views.doors import signed_in
 from vms.views.states import State, state_of
 
-TREE_ROWS = 200
+TREE_ROWS = 100
 """VMs of a node in the tree; the rest is a search away."""
 
 
