@@ -121,7 +121,7 @@ def test_the_debian_installer(
         wizard.choose("ISO image", "debian-installer.iso").next()
         wizard.choose("Machine", "q35").next()
         wizard.fill("Disk size (GiB)", "4").next().next()
-        wizard.fill("Memory", "512").next().next()
+        wizard.fill("Memory", "1024").next().next()
         vmid = wizard.create(start=True)
         expect(state(page)).to_have_text("Running", timeout=30_000)
         open_console(page)
