@@ -35,10 +35,14 @@ class OSDefaults:
     memory: int = 2048
 
 
-_LINUX = OSDefaults(bus="scsi", nic="virtio", bus_priority=("scsi", "virtio", "sata", "ide"))
+_Q35 = OSDefaults(machine="q35")
+_LINUX = OSDefaults(bus="scsi", nic="virtio", bus_priority=("scsi", "virtio", "sata", "ide"), machine="q35")
 _OLD_WINDOWS = OSDefaults(nic="rtl8139", scsihw="")
 _BY_TYPE = {
     "l26": _LINUX,
+    # Systems since about 2012 know PCI Express and AHCI; older ones find their disk on i440fx only.
+    "win8": _Q35,
+    "win10": _Q35,
     "win11": OSDefaults(machine="q35", bios="ovmf", tpm=True, memory=4096),
     "wxp": _OLD_WINDOWS,
     "w2k": _OLD_WINDOWS,
