@@ -115,6 +115,12 @@ def _add(draft: Draft, slug: str, what: str, slot: str) -> str:
     return made or slot
 
 
+def _import(draft: Draft, slug: str, what: str, slot: str) -> str:
+    """A further disk made from the first image there is; which one, its fields say."""
+    images = draft.offers.images
+    return (disks.add_disk(draft, images[0].volid) if images and slug == "disks" else "") or slot
+
+
 def _remove(draft: Draft, slug: str, what: str, slot: str) -> str:
     slots = Panels.one(draft, slug).slots()
     if what not in slots:
@@ -131,7 +137,7 @@ def _select(draft: Draft, slug: str, what: str, slot: str) -> str:
     return what
 
 
-LISTS = {"add": _add, "remove": _remove, "select": _select}
+LISTS = {"add": _add, "import": _import, "remove": _remove, "select": _select}
 
 
 def _create(draft: Draft, data: QueryDict) -> Target:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from django.http import QueryDict
+
 from vms.errors import ConfigError
 from vms.forms.fields import Choices, sentence
 from vms.forms.hardware import compose, decompose, option_at
@@ -21,7 +23,12 @@ DEFAULT_SIZE = "32"
 BUS_SIZE = {slot.name: slot.count for slot in SLOTS if slot.name in BUSES}
 MODEL_SLOT = "scsi0"
 """The slot whose declarations stand in for options another bus does not have."""
-_OWN = frozenset({"bus", "index", "controller", "storage", "size", "format", "discard", "skip_replication"})
+_OWN = frozenset(
+    (
+        *("bus", "index", "controller", "import_storage", "image", "storage", "size", "format"),
+        *("discard", "skip_replication"),
+    )
+)
 
 
 def split_slot(slot: str) -> tuple[str, str]:
@@ -65,12 +72,14 @@ def next_slot(draft: Draft) -> str:
     return ""
 
 
-def add_disk(draft: Draft, slot: str = "") -> str:
-    """A further disk with Proxmox's defaults; answers its slot, "" when every slot is taken."""
-    slot = slot or next_slot(draft)
-    places = draft.offers.disk_places
+def add_disk(draft: Draft, image: str = "") -> str:
+    """A further disk with Proxmox's defaults, made from ``image`` if one is named; answers its slot, ""
+    when every slot is taken."""
+    slot, places = next_slot(draft), draft.offers.disk_places
     if slot and places:
         parts = {"file": f"{places[0].name}:{DEFAULT_SIZE}", "format": "qcow2"}
+        if image:
+            parts |= {"file": f"{places[0].name}:0", "import-from": image}
         draft.mapping[slot] = compose(slot, parts)
         tune(draft, slot)
         return slot
@@ -104,6 +113,14 @@ def move(draft: Draft, old: str, new: str) -> str:
     return new
 
 
+def new_size(text: str) -> float:
+    """Bytes of a size in GiB; 0 for what is no number."""
+    try:
+        return float(text) * GIB
+    except ValueError:
+        return 0
+
+
 class Disks(Panel):
     """One drive of the list at a time."""
 
@@ -135,6 +152,8 @@ class Disks(Panel):
         controller = dict(option_at("scsihw").choices).get(self.mapping.get("scsihw", ""), "LSI 53C895A")
         return found | {
             "bus": bus, "index": index, "storage": store, "size": size,
+            "image": parts.get("import-from", ""),
+            "import_storage": parts.get("import-from", "").partition(":")[0],
             "controller": controller,
             "format": parts.get("format", "qcow2"),
             "discard": "1" if parts.get("discard") == "on" else "0",
@@ -146,12 +165,21 @@ class Disks(Panel):
             return list(BUSES.items())
         if name == "storage":
             return self.draft.offers.storage_choices
+        if name == "import_storage":
+            return [(place, place) for place in self.draft.offers.image_places]
+        if name == "image":
+            return self.draft.offers.image_choices(values.get("import_storage", ""), values.get(name, ""))
         if name == "format":
             return [pair for pair in self.option(name, slot).choices if pair[0] in FORMATS]
         return None
 
     def shape(self, fields: Fields, values: Texts, slot: str) -> None:
         bus = values.get("bus", "")
+        if "import-from=" in self.mapping[slot]:
+            hide(fields, "size")
+            fields["storage"].label = "Target Storage"
+        else:
+            hide(fields, "import_storage", "image")
         fields["controller"].widget.attrs["readonly"] = True
         if bus != "scsi":
             hide(fields, "controller")
@@ -167,16 +195,27 @@ class Disks(Panel):
     def check(self, values: Texts, slot: str) -> dict[str, str]:
         found = self._slot_errors(values, slot)
         place = self.draft.offers.place(values.get("storage", ""))
-        try:
-            size = float(values.get("size", ""))
-        except ValueError:
-            return found
-        if place and place.total and size * GIB > place.available:
-            found["size"] = (
-                f"{values['size']} GiB is more than the {gib(place.available)} free on '{place.name}'. "
+        volid = values.get("image", "")
+        image = self.draft.offers.image(volid) if volid else None
+        if volid and image is None:
+            found["image"] = f"'{volid.rpartition('/')[2]}' is not there any more; choose another image."
+        size = image.size if image else new_size(values.get("size", ""))
+        if place and place.total and size > place.available:
+            words = "That" if image else f"{values['size']} GiB"
+            found["image" if image else "size"] = (
+                f"{words} is more than the {gib(place.available)} free on '{place.name}'. "
                 "Choose a smaller size or another storage."
             )
         return found
+
+    def submit(self, data: QueryDict, slot: str = "") -> str:
+        """As everywhere; besides, another import storage takes its own first image."""
+        store = data.get("import_storage", "")
+        if store and not data.get("image", f"{store}:").startswith(f"{store}:"):
+            data = data.copy()
+            here = self.draft.offers.image_choices(store, "")
+            data["image"] = here[1][0] if len(here) > 1 else ""
+        return super().submit(data, slot)
 
     def _slot_errors(self, values: Texts, slot: str) -> dict[str, str]:
         bus, index = values.get("bus", ""), values.get("index", "")
@@ -199,6 +238,8 @@ class Disks(Panel):
             now = decompose(slot, self.mapping[slot])["file"].split(":")
             store = good.get("storage") or now[0] or values["storage"]
             parts["file"] = f"{store}:{good.get('size') or now[1]}"
+        if good.get("image"):
+            parts["import-from"] = good["image"]
         if "discard" in good:
             parts["discard"] = "on" if good["discard"] == "1" else ""
         if "skip_replication" in good:

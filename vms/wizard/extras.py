@@ -40,15 +40,17 @@ class Extras:
         otherwise="In a pool, everybody with rights on the pool gets them on this machine.",
         why="None: only rights on the machine itself count.",
     )
-    medium: Literal["iso", "cdrom", "none"] | None = opt(
+    medium: Literal["iso", "cloud", "cdrom", "none"] | None = opt(
         "Medium",
         labels={
             "iso": "Use CD/DVD disc image file (iso)",
+            "cloud": "Use a cloud image, set up by cloud-init",
             "cdrom": "Use physical CD/DVD Drive",
             "none": "Do not use any media",
         },
-        help="What lies in the machine's CD drive at its first start.",
-        otherwise="Without media the drive stays empty; the machine boots from its disk or the network.",
+        help="What the machine is made from: a disc to install from, or a ready system on its disk.",
+        otherwise="A cloud image boots in seconds, ready to log in. Without media the drive stays empty; "
+        "the machine boots from its disk or the network.",
         why="An image file, because most systems are installed from one.",
     )
     iso_storage: str | None = opt(
@@ -62,6 +64,12 @@ class Extras:
         help="The installer's image. Upload more on the storage's page.",
         otherwise="The wrong image boots the wrong installer; it can be changed later.",
         why="None: only you know what is to be installed.",
+    )
+    cloud_image: str | None = opt(
+        "Image",
+        help="The system the first disk is made from. Upload more on the storage's page.",
+        otherwise="An image that does not know cloud-init ignores everything below.",
+        why="None: only you know which system it is to be.",
     )
     ostype_group: str | None = opt(
         "Type",
@@ -130,6 +138,18 @@ class Extras:
         help="The card the SCSI disks hang on. It is chosen on the System tab.",
         otherwise="'VirtIO SCSI single' gives each disk a thread of its own.",
         why="What the chosen guest system drives best.",
+    )
+    import_storage: str | None = opt(
+        "Import Storage",
+        help="Where the image lies that this disk is made from.",
+        otherwise="Another storage shows its own images.",
+        why="The first storage that holds images to import.",
+    )
+    image: str | None = opt(
+        "Select Image",
+        help="The disk begins as a copy of this image; the image itself stays as it is.",
+        otherwise="An image of another system boots that system.",
+        why="The first one on the storage.",
     )
     storage: str | None = opt(
         "Storage",

@@ -9,6 +9,7 @@ from typing import Any
 from vms import access
 from vms.hardware.context import NodeFacts
 from vms.models import Node, Pool, Storage, StorageStatus, Volume
+from vms.operations.images import images_to_import
 
 GIB = 1 << 30
 USER_MODE = ""
@@ -91,6 +92,27 @@ class Offers:
 
     def iso(self, volid: str) -> Volume | None:
         return next((row for row in self.isos if row.volid == volid), None)
+
+    @cached_property
+    def images(self) -> list[Volume]:
+        """The images disks can be made from."""
+        return images_to_import(self.node, self.user)
+
+    def image(self, volid: str) -> Volume | None:
+        return next((row for row in self.images if row.volid == volid), None)
+
+    @property
+    def image_places(self) -> list[str]:
+        """The storages that hold images, by name."""
+        return list(dict.fromkeys(row.storage.name for row in self.images))
+
+    def image_choices(self, storage: str, chosen: str) -> list[tuple[str, str]]:
+        """The images on ``storage`` (on all of them for ""); a chosen one that vanished says so."""
+        here = [row for row in self.images if storage in ("", row.storage.name)]
+        found = [(row.volid, f"{row.label} ({row.format}, {gib(row.size)})") for row in here]
+        if chosen and chosen not in dict(found):
+            found.append((chosen, f"{chosen.rpartition('/')[2]} (no longer there)"))
+        return [("", "Choose an image" if found else "No image here yet"), *found]
 
     @cached_property
     def nodes(self) -> list[Node]:

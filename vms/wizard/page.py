@@ -63,6 +63,7 @@ def page(request: HttpRequest, panels: Panels, slot: str) -> dict[str, Any]:
         context |= _confirm(draft, advice)
     if tab.lists:
         context["full"] = not disks.next_slot(draft) if slug == "disks" else len(slots) >= network.NIC_COUNT
+        context["no_images"] = slug == "disks" and not draft.offers.images
         context["no_place"] = slug == "disks" and not draft.offers.disk_places
     return context
 
@@ -112,7 +113,8 @@ def _entries(panels: Panels, current: str) -> list[Entry]:
     for slot in panel.slots():
         parts = decompose(slot, panel.mapping[slot])
         if panels.current == "disks":
-            text = f"{parts.get('file', '').partition(':')[2]} GiB"
+            image = parts.get("import-from", "").rpartition("/")[2]
+            text = image or f"{parts.get('file', '').partition(':')[2]} GiB"
         else:
             text = parts.get("bridge") or "NAT"
         wrong = bool(panel.form(slot, lenient=panel.scope(slot) not in panels.draft.pressed).errors)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from vms.wizard.disks import Disks
 from vms.wizard.drafts import Draft
-from vms.wizard.general import OS, General
+from vms.wizard.general import General
+from vms.wizard.media import OS
 from vms.wizard.network import Network
 from vms.wizard.panel import Panel
 from vms.wizard.processors import Cpu

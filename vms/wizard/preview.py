@@ -13,7 +13,7 @@ from vms.errors import VMError
 from vms.forms.hardware import decompose
 from vms.hardware import is_drive, part_of
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
-from vms.models.configuration import NEW_DISK
+from vms.models.configuration import NEW_DISK, NEW_SEED
 from vms.qemu import cmdline
 from vms.qemu.explain import masked
 from vms.wizard.drafts import Draft
@@ -107,7 +107,9 @@ def planned(mapping: Mapping[str, str], vmid: int) -> dict[str, str]:
     number = 0
     for key in sorted(mapping):
         file, comma, rest = mapping[key].partition(",")
-        new = NEW_DISK.fullmatch(file)
+        new, seed = NEW_DISK.fullmatch(file), NEW_SEED.fullmatch(file)
+        if seed is not None:
+            result[key] = f"{seed[1]}:{vmid}/vm-{vmid}-cloudinit.raw{comma}{rest}"
         if new is None or not (is_drive(key) or key in ("efidisk0", "tpmstate0")):
             continue
         found = re.search(r"(?:^|,)format=(\w+)", rest)

@@ -102,9 +102,11 @@ def costs(draft: Draft) -> list[Cost]:
     found = [Cost("Memory", text, memory > free)]
     wanted: dict[str, int] = {}
     for slot in disk_slots(draft):
-        name, _, gibs = decompose(slot, draft.mapping[slot]).get("file", "").partition(":")
-        if gibs.replace(".", "", 1).isdigit():
-            wanted[name] = wanted.get(name, 0) + round(float(gibs) * GIB)
+        parts = decompose(slot, draft.mapping[slot])
+        name, _, gibs = parts.get("file", "").partition(":")
+        image = draft.offers.image(parts.get("import-from", ""))
+        size = image.size if image else round(float(gibs) * GIB) if gibs.replace(".", "", 1).isdigit() else 0
+        wanted[name] = wanted.get(name, 0) + size
     for name, size in sorted(wanted.items()):
         place = draft.offers.place(name)
         room = f"; {gib(place.available)} free now" if place and place.total else ""

@@ -49,10 +49,20 @@ TABS: tuple[Tab, ...] = (
         "os",
         "OS",
         (
-            Section(("medium", "iso_storage", "iso"), "Installation medium"),
+            Section(("medium", "iso_storage", "iso", "cloud_image"), "Installation medium"),
+            Section(
+                (
+                    *("ciuser", "cipassword", "sshkeys", "ipconfig0.ip", "ipconfig0.gw"),
+                    *("ipconfig0.ip6", "ipconfig0.gw6", "nameserver", "searchdomain", "ciupgrade"),
+                ),
+                "Cloud-init",
+            ),
             Section(("ostype_group", "ostype", "drivers", "drivers_iso"), "Guest OS"),
         ),
-        keys=("ostype", "ide0", "ide2"),
+        keys=(
+            *("ostype", "ide0", "ide2", "ipconfig0", "ciuser", "cipassword", "sshkeys"),
+            *("nameserver", "searchdomain", "ciupgrade"),
+        ),
     ),
     Tab(
         "system",
@@ -70,7 +80,7 @@ TABS: tuple[Tab, ...] = (
         "disks",
         "Disks",
         (
-            Section(("bus", "index", "controller", "storage", "size", "format")),
+            Section(("bus", "index", "controller", "import_storage", "image", "storage", "size", "format")),
             Section(("cache", "discard", "iothread")),
             Section(("ssd", "ro", "backup", "skip_replication", "aio"), advanced=True),
             Section(
@@ -119,7 +129,7 @@ SLUGS = tuple(tab.slug for tab in TABS)
 BY_SLUG = {tab.slug: tab for tab in TABS}
 REQUIRED = frozenset(
     (
-        *("vmid", "node", "medium", "iso", "drivers_iso", "ostype_group", "ostype"),
+        *("vmid", "node", "medium", "iso", "cloud_image", "image", "drivers_iso", "ostype_group", "ostype"),
         *("efi_storage", "tpm_storage", "bus", "index", "storage", "size"),
         *("sockets", "cores", "memory.current", "model"),
     )

@@ -1,0 +1,140 @@
+"""A cloud image instead of an installer: the first disk is made from it, and its drive tells it who it is.
+
+The disk, the cloud-init drive and the settings come and go together with the medium.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote, unquote
+
+from django import forms
+
+from vms.config.nocloud import ssh_keys
+from vms.config.vmconfig import VMConfig
+from vms.errors import VMError
+from vms.forms.hardware import compose, decompose
+from vms.wizard import disks
+from vms.wizard.drafts import Draft, Texts
+from vms.wizard.panel import Fields, hide
+
+SEED_SLOT = "ide2"
+KEYS = (
+    *("ciuser", "cipassword", "sshkeys", "ipconfig0.ip", "ipconfig0.gw", "ipconfig0.ip6", "ipconfig0.gw6"),
+    *("nameserver", "searchdomain", "ciupgrade"),
+)
+"""The fields of the OS tab that only a cloud image reads."""
+FIELDS = ("cloud_image", *KEYS)
+_STASHED = ("ciuser", "sshkeys", "ipconfig0", "nameserver", "searchdomain", "ciupgrade")
+_KEY = re.compile(r"(?:\S+ )?(?:ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/]{20,}={0,3}(?: .*)?")
+
+
+class KeysText(forms.Textarea):
+    """Public keys, one a line, of a value that is kept URL-encoded."""
+
+    def format_value(self, value: Any) -> str:
+        return unquote(str(value or ""))
+
+
+def is_cloud(draft: Draft) -> bool:
+    """Whether the CD slot holds the cloud-init drive."""
+    return draft.mapping.get(SEED_SLOT, "").partition(",")[0].endswith(":cloudinit")
+
+
+def disk_of(draft: Draft, image: str = "") -> str:
+    """The disk made from ``image`` (any image without one); "" when there is none."""
+    for slot in disks.disk_slots(draft):
+        source = decompose(slot, draft.mapping[slot]).get("import-from", "")
+        if source and source == (image or source):
+            return slot
+    return ""
+
+
+def attach(draft: Draft, image: str) -> None:
+    """Make the first disk from ``image`` and give the machine its cloud-init drive."""
+    places = draft.offers.disk_places
+    if not places:
+        return
+    old = draft.stash.get("cloud_image", "")
+    slot = (disk_of(draft, old) if old else "") or next(iter(disks.disk_slots(draft)), "")
+    slot = slot or disks.add_disk(draft)
+    store = decompose(slot, draft.mapping[slot])["file"].partition(":")[0] or places[0].name
+    changes = {"file": f"{store}:0", "import-from": image}
+    draft.mapping[slot] = compose(slot, changes, draft.mapping[slot])
+    draft.mapping[SEED_SLOT] = f"{store}:cloudinit,media=cdrom"
+    draft.stash["cloud_image"] = image
+    for key in _STASHED:
+        if f"ci:{key}" in draft.stash:
+            draft.mapping.setdefault(key, draft.stash.pop(f"ci:{key}"))
+
+
+def detach(draft: Draft) -> None:
+    """An empty disk again, and no settings nobody would read; they come back with the next image."""
+    slot = disk_of(draft, draft.stash.get("cloud_image", "")) if "cloud_image" in draft.stash else ""
+    if slot:
+        store = decompose(slot, draft.mapping[slot])["file"].partition(":")[0]
+        changes = {"file": f"{store}:{disks.DEFAULT_SIZE}", "import-from": ""}
+        draft.mapping[slot] = compose(slot, changes, draft.mapping[slot])
+    draft.stash.pop("cloud_image", None)
+    for key in _STASHED:
+        if key in draft.mapping:
+            draft.stash[f"ci:{key}"] = draft.mapping.pop(key)
+    draft.mapping.pop("cipassword", None)
+
+
+def values(draft: Draft, found: Texts) -> Texts:
+    """What the cloud fields show; a password is never shown again."""
+    slot = disk_of(draft) if is_cloud(draft) else ""
+    image = decompose(slot, draft.mapping[slot]).get("import-from", "") if slot else ""
+    return found | {"cloud_image": image, "cipassword": ""}
+
+
+def shape(draft: Draft, fields: Fields, shown: bool) -> None:
+    """Their controls, or none of them."""
+    if not shown:
+        hide(fields, *FIELDS)
+        return
+    fields["sshkeys"].widget = KeysText(attrs={"rows": 3, "spellcheck": "false", "class": "mono"})
+    fields["cipassword"].widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    if draft.mapping.get("cipassword"):
+        fields["cipassword"].note = "One is set; write another to replace it."
+    fields["ipconfig0.ip"].widget.attrs["placeholder"] = "dhcp"
+
+
+def posted(found: Texts) -> Texts:
+    """Keys as they are kept: URL-encoded, lines parted by a line feed."""
+    if "sshkeys" in found:
+        lines = [line.strip() for line in found["sshkeys"].splitlines()]
+        found["sshkeys"] = quote("\n".join(line for line in lines if line), safe="")
+    return found
+
+
+def check(draft: Draft, values: Texts) -> Texts:
+    """What of the cloud fields cannot stand together."""
+    found: Texts = {}
+    volid = values.get("cloud_image", "")
+    if not draft.offers.disk_places:
+        found["cloud_image"] = "No storage takes disks of yours; a cloud image needs one."
+    elif volid and draft.offers.image(volid) is None:
+        found["cloud_image"] = f"'{volid.rpartition('/')[2]}' is not there any more; choose another."
+    for number, line in enumerate(unquote(values.get("sshkeys", "")).splitlines(), 1):
+        if line.startswith("-----BEGIN"):
+            found["sshkeys"] = "That is a private key, keep it to yourself; paste the line of the .pub file."
+            break
+        if not _KEY.fullmatch(line):
+            found["sshkeys"] = f"Line {number} is no SSH public key (as 'ssh-ed25519 AAAA… name')."
+            break
+    for version in ("", "6"):
+        if values.get(f"ipconfig0.gw{version}") and not values.get(f"ipconfig0.ip{version}"):
+            found[f"ipconfig0.gw{version}"] = "A gateway needs an address; set the address too."
+    return found
+
+
+def reachable(draft: Draft) -> bool:
+    """Whether somebody could log in: a password or a key is set."""
+    try:
+        keys = ssh_keys(VMConfig.parse({"sshkeys": draft.mapping.get("sshkeys", "")}))
+    except VMError:
+        return False
+    return bool(keys or draft.mapping.get("cipassword"))
