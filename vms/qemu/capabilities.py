@@ -130,19 +130,25 @@ async def probe(binary: str, *, user: str | None = None, wanted: Wanted = "auto"
     """Decide between KVM and TCG. Never raises for a node without KVM: that is an answer."""
     if wanted == "tcg":
         return Accelerator(False, "KVM is switched off for this node by its operator.")
-    refusal = await _no_device(user)
+    # The processor first: on one without virtualisation, access to the device would not help.
+    refusal = "" if wanted == "kvm" else await asyncio.to_thread(_no_virtualisation)
+    refusal = refusal or await _no_device(user)
     if refusal:
         return Accelerator(False, refusal)
     if wanted == "kvm":
         return Accelerator(True, "KVM is switched on for this node by its operator, without a probe.")
-    flags = await asyncio.to_thread(Path("/proc/cpuinfo").read_text)
-    if not re.search(r"^flags\s*:.*\b(vmx|svm)\b", flags, re.MULTILINE):
-        return Accelerator(
-            False,
-            "The processor shows neither vmx nor svm: virtualisation is off in its firmware, or this node "
-            "is itself a virtual machine that passes none on.",
-        )
     return await _try_kvm(binary, user)
+
+
+def _no_virtualisation() -> str:
+    """Why this processor cannot run guests, or nothing."""
+    flags = Path("/proc/cpuinfo").read_text()
+    if re.search(r"^flags\s*:.*\b(vmx|svm)\b", flags, re.MULTILINE):
+        return ""
+    return (
+        "The processor shows neither vmx nor svm: virtualisation is off in its firmware, or this node "
+        "is itself a virtual machine that passes none on."
+    )
 
 
 async def _no_device(user: str | None) -> str:
