@@ -9,7 +9,7 @@
   const POLL = 30000, SILENCE = 40000, STALE = 5000;
   const word = badge.querySelector("[data-word]");
   const last = new WeakMap(), later = new WeakMap();
-  let socket = null, tries = 0, lost = 0, heard = Date.now(), opened = false;
+  let socket = null, tries = 0, lost = 0, heard = Date.now();
 
   const show = (state) => {
     if (badge.dataset.state === state) return;
@@ -40,8 +40,7 @@
     socket = new WebSocket(`${scheme}//${location.host}/ws/hints`);
     socket.onopen = () => {
       tries = 0; lost = 0; heard = Date.now(); show("live");
-      if (opened) changed(null);
-      opened = true;
+      changed(null);  // what changed between the page's making and now was hinted to nobody
     };
     socket.onmessage = (event) => {
       heard = Date.now();

@@ -12,7 +12,7 @@ import pytest
 from hands import console_state, drawn, open_console, state, tree_row, until
 from house import House
 from machines import make, ops
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 GOAL, CEILING = 0.3, 2.0
 """Seconds from QEMU's event to the word on the page: what is wanted on an idle box, what fails the test."""
@@ -97,6 +97,22 @@ def test_a_change_in_qemu_is_on_every_open_page(
     record_property("qemu_event_to_page", told)
     print(f"\nQEMU's event to the word on the page: {told} of {len(delays)} (goal {GOAL * 1000:.0f} ms)")
     assert max(delays) < CEILING, told
+
+
+def test_a_change_while_the_page_opens_is_not_lost(house: House, machine: int, operator: Page) -> None:
+    """Made as *running*; paused before its WebSocket stood, so no hint ever reached it."""
+
+    def late(socket: WebSocketRoute) -> None:
+        qemu.command("stop")
+        until(lambda: "paused" in house.qm("status", str(machine), "--json").stdout, "it is paused")
+        socket.connect_to_server()
+
+    with ops(house, machine) as qemu:
+        operator.route_web_socket("**/ws/hints", late)
+        operator.goto(f"/vms/{machine}")
+        expect(state(operator)).to_have_text("Paused", timeout=10_000)
+        qemu.command("cont")
+        expect(state(operator)).to_have_text("Running")
 
 
 def test_the_page_says_when_the_web_server_is_gone(house: House, machine: int, operator: Page) -> None:
