@@ -11,9 +11,9 @@ from vms.hardware.drive import Drive
 from vms.hardware.firmware import EfiDisk
 from vms.hardware.parts import Blockdev, Flag, Object, Part, escaped
 from vms.hardware.plan import Plan
+from vms.hardware.throttle import limits
 from vms.hardware.volume import VolumeSource, resolve
 
-MIB = 1 << 20
 _WRITEBACK = ("writeback", "writethrough", "unsafe")
 _FILES = ("file", "host_device", "host_cdrom")
 
@@ -22,23 +22,6 @@ def node_name(level: str, key: str, volid: str) -> str:
     """A block node's name: ``f`` (format) or ``e`` (file) and a hash of key and volume."""
     digest = hashlib.sha256(f"drive={key},volid={volid}".encode()).hexdigest()
     return level + digest[:30]
-
-
-def limits(drive: Drive) -> dict[str, int]:
-    """The throttle limits of a drive, under QEMU's names."""
-    found: dict[str, int] = {}
-    ends = (("", "total"), ("_rd", "read"), ("_wr", "write"))
-    for unit, name, factor in (("mbps", "bps", MIB), ("iops", "iops", 1)):
-        for end, word in ends:
-            base, burst = getattr(drive, unit + end), getattr(drive, f"{unit}{end}_max")
-            length = getattr(drive, f"{name}{end}_max_length")
-            if base:
-                found[f"{name}-{word}"] = int(base * factor)
-            if burst:
-                found[f"{name}-{word}-max"] = int(burst * factor)
-            if length:
-                found[f"{name}-{word}-max-length"] = length
-    return found
 
 
 class Graph:
@@ -66,7 +49,7 @@ class Graph:
 
     def throttle(self, key: str, drive: Drive | None) -> Object:
         """The throttle group of a drive; always there, so that limits can be set while it runs."""
-        found = limits(drive) if drive else {}
+        found = limits(key, drive) if drive else {}
         return Object(key, "throttle-group", {"id": f"throttle-drive-{key}", "limits": found})
 
     def graph(self, key: str, drive: Drive) -> Blockdev:
@@ -172,7 +155,7 @@ class Graph:
             words += ["readonly=on"] if self.read_only(drive) else []
         if drive.snapshot is not None:
             words.append(f"snapshot={'on' if drive.snapshot else 'off'}")
-        words += [f"throttling.{name}={value}" for name, value in limits(drive).items()]
+        words += [f"throttling.{name}={value}" for name, value in limits(key, drive).items()]
         return ",".join(words)
 
 

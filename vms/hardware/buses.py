@@ -139,7 +139,7 @@ class ScsiDrive(Drive):
     queues: int | None = opt(
         "Queues",
         minimum=2,
-        maximum=1024,
+        maximum=1021,
         advanced=True,
         help="How many request queues the disk's controller has.",
         otherwise="More queues than guest CPUs bring nothing.",
