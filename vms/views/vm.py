@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET
 from vms.models import VM, Task
 from vms.models.configuration import config_of, with_parts
 from vms.views import words
+from vms.views.command import command_of
 from vms.views.doors import signed_in, vm_or_404
 from vms.views.failures import last_failure
 from vms.views.nodes import accelerator
@@ -70,7 +71,13 @@ def addresses_of(vm: VM) -> list[str]:
 @signed_in
 @require_GET
 def vm_hardware(request: HttpRequest, vmid: int) -> HttpResponse:
-    """What the machine is made of."""
+    """What the machine is made of, and the command that makes it so (``?part=command``)."""
+    if request.GET.get("part") != "rows":
+        vm = with_parts(VM.objects.filter(pk=vm_or_404(request, vmid).pk)).get()
+        context = {"vm": vm, "command": command_of(vm)}
+        if request.GET.get("part") == "command":
+            return render(request, "vms/_vm_command.html", context)
+        return configuration_page(request, vmid, "hardware", words.hardware_rows, context)
     return configuration_page(request, vmid, "hardware", words.hardware_rows)
 
 
@@ -81,12 +88,14 @@ def vm_options(request: HttpRequest, vmid: int) -> HttpResponse:
     return configuration_page(request, vmid, "options", words.option_rows)
 
 
-def configuration_page(request: HttpRequest, vmid: int, tab: str, rows: Any) -> HttpResponse:
+def configuration_page(
+    request: HttpRequest, vmid: int, tab: str, rows: Any, more: dict[str, Any] | None = None
+) -> HttpResponse:
     """A key/value table of the configuration; ``?part=rows`` answers the table alone."""
     vm = vm_or_404(request, vmid)
-    full = with_parts(VM.objects.filter(pk=vm.pk)).get()
+    full = more["vm"] if more else with_parts(VM.objects.filter(pk=vm.pk)).get()
     pending = {str(key): str(value) for key, value in vm.pending.items()}
-    context = {"vm": vm, "tab": tab, "rows": rows(config_of(full), pending)}
+    context = {**(more or {}), "vm": vm, "tab": tab, "rows": rows(config_of(full), pending)}
     part = request.GET.get("part") == "rows"
     return render(request, "vms/_vm_config.html" if part else f"vms/vm_{tab}.html", context)
 

@@ -41,13 +41,15 @@ OPTION_LABELS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line: ``raw`` is the configuration's own text, ``default`` says that nothing was set."""
+    """One line: ``raw`` is the configuration's own text, ``default`` says that nothing was set; ``anchor`` is
+    the key by which an address finds the line."""
 
     label: str
     value: str
     raw: str = ""
     pending: str = ""
     default: bool = False
+    anchor: str = ""
 
 
 def hardware_rows(config: Mapping[str, str], pending: Mapping[str, str]) -> list[Row]:
@@ -55,11 +57,11 @@ def hardware_rows(config: Mapping[str, str], pending: Mapping[str, str]) -> list
     rows = [
         Row(
             "Memory", memory_words(config), raw_of(config, ("memory", "balloon")),
-            pending_of(pending, "memory", "balloon"),
+            pending_of(pending, "memory", "balloon"), anchor="memory",
         ),
         Row(
             "Processors", processor_words(config), raw_of(config, ("sockets", "cores", "cpu", "numa")),
-            pending_of(pending, "sockets", "cores", "cpu"),
+            pending_of(pending, "sockets", "cores", "cpu"), anchor="processors",
         ),
     ]  # fmt: skip
     rows += [option_row(key, config, pending) for key in HARDWARE_KEYS]
@@ -81,8 +83,8 @@ def option_row(key: str, config: Mapping[str, str], pending: Mapping[str, str]) 
     label = OPTION_LABELS.get(key, option.label)
     if key in config:
         raw = "" if key in ("name", "description", "tags") else config[key]
-        return Row(label, words(key, config[key]), raw, pending_of(pending, key))
-    return Row(label, default_words(option), pending=pending_of(pending, key), default=True)
+        return Row(label, words(key, config[key]), raw, pending_of(pending, key), anchor=key)
+    return Row(label, default_words(option), "", pending_of(pending, key), default=True, anchor=key)
 
 
 def default_words(option: Option) -> str:
@@ -100,9 +102,8 @@ def slot_rows(config: Mapping[str, str], pending: Mapping[str, str], names: Iter
         used = [key for key in kinds[name].keys() if key in config]  # noqa: SIM118  (a Slot is no dict)
         for key in used:
             label = "CD/DVD drive" if "media=cdrom" in config[key].split(",") else SLOT_LABELS[name]
-            rows.append(
-                Row(f"{label} ({key})", words(key, config[key]), config[key], pending_of(pending, key))
-            )
+            said = words(key, config[key])
+            rows.append(Row(f"{label} ({key})", said, config[key], pending_of(pending, key), anchor=key))
     return rows
 
 
@@ -111,7 +112,7 @@ def named_rows(
 ) -> list[Row]:
     """Single keys that are shown only when they are set."""
     return [
-        Row(label, words(key, config[key]), config[key], pending_of(pending, key))
+        Row(label, words(key, config[key]), config[key], pending_of(pending, key), anchor=key)
         for key, label in names
         if key in config
     ]

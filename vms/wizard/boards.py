@@ -6,17 +6,8 @@ import re
 
 from vms.hardware.context import NodeFacts
 
-NEW_BOARD = "q35"
-"""The board a new machine gets: PCI Express, and the one Secure Boot and pass-through need."""
-CLASSIC = frozenset({"l24", "wxp", "w2k", "w2k3"})
-"""Systems older than AHCI and PCI Express: on q35 they would not see their disk."""
 LABELS = {"": "i440fx", "q35": "q35"}
 _PINNED = re.compile(r"pc-(i440fx|q35)-(.+)")
-
-
-def board_for(ostype: str, wished: str = "") -> str:
-    """The board proposed to ``ostype``; ``wished`` is what the system itself insists on. "" is i440fx."""
-    return wished or ("" if ostype in CLASSIC else NEW_BOARD)
 
 
 def board_of(kind: str) -> str:

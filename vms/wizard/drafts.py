@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vms.config.secrets import masked
 from vms.errors import ConfigError
 from vms.forms.fields import sentence
 from vms.forms.hardware import decompose
@@ -98,6 +99,8 @@ class Draft:
         else:
             wanted = dict(self.saved)
         self.mapping = config_of(with_parts(VM.everything.filter(pk=self.vm.pk)).get())
+        if self.saved and self.mapping != self.saved:
+            self.rest["previous"] = masked(self.saved)
         self.saved = dict(self.mapping)
         self.remember()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vms.forms.hardware import read, write
 from vms.hardware.osdefaults import OS_TYPES, os_defaults, os_group
 from vms.wizard import disks, network, system
-from vms.wizard.boards import board_for, board_of
+from vms.wizard.boards import board_of
 from vms.wizard.drafts import Draft, Texts
 from vms.wizard.tabs import BUSES
 
@@ -29,11 +29,10 @@ class Chip:
 
 def desired(draft: Draft) -> Texts:
     """The proposal for the chosen system: name → text."""
-    ostype = draft.mapping.get("ostype", "other")
-    wish = os_defaults(ostype)
+    wish = os_defaults(draft.mapping.get("ostype", "other"))
     drivers = draft.stash.get("drivers") == "1"
     found = {
-        "scsihw": wish.scsihw, "machine.type": board_for(ostype, wish.machine), "bios": wish.bios,
+        "scsihw": wish.scsihw, "machine.type": wish.machine, "bios": wish.bios,
         "tpm": "1" if wish.tpm else "0", "memory.current": str(wish.memory),
     }  # fmt: skip
     slots = disks.disk_slots(draft)

@@ -52,7 +52,7 @@ def page(request: HttpRequest, panels: Panels, slot: str) -> dict[str, Any]:
         "blocks": _blocks(form, tab.sections, panel.names) if form else (),
         "advanced": _advanced(request, form), "has_advanced": any(part.advanced for part in tab.sections),
         "first": neighbour(slug, -1) == slug, "last": slug == "confirm",
-        "chip": follow.chip(draft), "advice": advice, "command": preview.command(draft, slug),
+        "chip": follow.chip(draft), "advice": advice, "command": preview.command(panels),
         "entries": _entries(panels, slot) if tab.lists else (), "failure": life.failures(draft).get("", ""),
     }  # fmt: skip
     if slug == "network":

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from django.urls import reverse
 
 from vms.config.rules import Finding, findings
 from vms.config.vmconfig import VMConfig
-from vms.errors import VMError
+from vms.errors import ConfigError, VMError
+from vms.forms.command import Command, Place, script, told
 from vms.forms.hardware import decompose
 from vms.hardware import is_drive, part_of
-from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
+from vms.hardware.context import NodeFacts
+from vms.hardware.parts import Part
 from vms.models.configuration import NEW_DISK, NEW_SEED
-from vms.qemu import cmdline
-from vms.qemu.explain import masked
-from vms.wizard.drafts import Draft
-from vms.wizard.tabs import TABS, tab_of
-
-RUN_DIR, LOG_DIR = "/run/pvelite", "/var/log/pvelite"
-"""Stand-ins: the node knows the real folders when it starts the machine."""
-
-
-@dataclass(frozen=True)
-class Words:
-    """Part of the command, under the tab whose choices caused it."""
-
-    slug: str
-    label: str
-    text: str
+from vms.operations.nextstart import facts_of, parts_of, paths_of, tpm_state
+from vms.wizard.drafts import Draft, locate
+from vms.wizard.panels import Panels
+from vms.wizard.tabs import BY_SLUG, TABS, tab_of
 
 
 @dataclass(frozen=True)
@@ -119,32 +111,44 @@ def planned(mapping: Mapping[str, str], vmid: int) -> dict[str, str]:
     return result
 
 
-@dataclass(frozen=True)
-class Command:
-    """The command as one line to copy, and grouped by tab. ``why_not`` says why there is none yet."""
-
-    line: str = ""
-    groups: tuple[Words, ...] = ()
-    why_not: str = ""
-
-
-def command(draft: Draft, current: str = "") -> Command:
-    """What QEMU would get for this draft; the words that tab ``current`` causes come first."""
-    vmid = draft.vm.vmid
-    facts: NodeFacts = draft.facts
-    storages = {**facts.storages, **{row.name: row.facts() for row in draft.offers.rows}}
-    known = NodeFacts.from_json({**facts.to_json(), "storages": storages})
-    context = LaunchContext(vmid=vmid, facts=known, paths=RuntimePaths.of(RUN_DIR, LOG_DIR, vmid))
+def command(panels: Panels) -> Command:
+    """What QEMU would get for this draft, the open tab first, with marks for what the last change did."""
+    draft, current = panels.draft, panels.current
+    vmid, facts = draft.vm.vmid, facts_of(draft.vm.node, {row.name: row.facts() for row in draft.offers.rows})
+    mapping = planned(draft.mapping, vmid)
     try:
-        parts = cmdline.parts(VMConfig.parse(planned(draft.mapping, vmid)), context)
+        now = parts_of(vmid, mapping, facts)
     except VMError as error:
         return Command(why_not=str(error))
-    lines: dict[str, list[str]] = {}
-    for part in parts:
-        text = shlex.join(masked(word) for word in part.argv())
-        lines.setdefault(tab_of(part.key, draft.mapping), []).append(text)
-    labels = {tab.slug: tab.label for tab in TABS} | {"": "Always there"}
-    order = sorted((slug for slug in labels if slug in lines), key=lambda slug: slug != current)
-    groups = tuple(Words(slug, labels[slug], "\n".join(lines[slug])) for slug in order)
-    words = [known.qemu_binary, *(masked(word) for part in parts for word in part.argv())]
-    return Command(shlex.join(words), groups)
+    before = _before(draft, vmid, facts)
+    groups = told(now, before, lambda key: place(panels, key), current)
+    changed = any(line.mark for group in groups for cause in group.causes for line in cause.lines)
+    note = f"Runs once VM {vmid} has been created; its disks do not exist before."
+    text = script(facts.qemu_binary, now, paths_of(vmid), tpm_state(mapping, facts), note)
+    return Command(text, groups, changed=changed)
+
+
+def _before(draft: Draft, vmid: int, facts: NodeFacts) -> list[Part] | None:
+    """The command before the last change; None while nothing was changed."""
+    previous = draft.rest.get("previous")
+    if not isinstance(previous, dict):
+        return None
+    try:
+        return parts_of(vmid, planned(previous, vmid), facts)
+    except VMError:
+        return None
+
+
+def place(panels: Panels, key: str) -> Place:
+    """The tab and the field behind a key. A tab that is locked still has no address to go to."""
+    mapping = panels.draft.mapping
+    slug = tab_of(key, mapping)
+    if not slug or not key:
+        return Place("", "Always there")
+    scope, name, _ = locate(ConfigError(key, ""), mapping)
+    title = f"{scope} {name}" if scope not in (slug, name) else name
+    if panels.blocking(slug) and slug != panels.current:
+        return Place(slug, BY_SLUG[slug].label, "", title)
+    address = reverse("vms:wizard_tab", args=[panels.draft.vm.vmid, slug])
+    query = f"?{urlencode({'slot': scope})}" if BY_SLUG[slug].lists else ""
+    return Place(slug, BY_SLUG[slug].label, f"{address}{query}#field-{name}", title)
