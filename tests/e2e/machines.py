@@ -44,6 +44,19 @@ def make(house: House, *, start: bool, config: Mapping[str, str] = SMALL) -> int
     return int(said.rsplit("made", 1)[1])
 
 
+TOLD = """
+from vms.models import Task
+for task in Task.objects.all():
+    print(task.label, task.status, task.message, task.detail)
+    print(*(f"  {line.text}" for line in task.lines.all()), sep="\\n")
+"""
+
+
+def tasks_of(house: House) -> str:
+    """Every task with its log: for a failing test's report."""
+    return house.manage("shell", "-c", TOLD)
+
+
 class Ops:
     """The operators' QMP socket of a running machine."""
 

@@ -22,12 +22,20 @@ from hands import (
     upload_iso,
 )  # fmt: skip
 from house import House
-from machines import ops
+from machines import ops, tasks_of
 from playwright.sync_api import Page, expect
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(360)
 
 MEMTEST = Path("/usr/lib/memtest86+/memtest86+x64.iso")
+
+
+def runs(house: House, page: Page) -> None:
+    """Wait until the page says so; otherwise say what the tasks said."""
+    try:
+        expect(state(page)).to_have_text("Running", timeout=30_000)
+    except AssertionError as error:
+        raise AssertionError(tasks_of(house)) from error
 
 
 def destroy(page: Page, vmid: int) -> None:
@@ -72,7 +80,7 @@ def test_memtest_from_upload_to_removal(
                 page.locator("#wizard").get_by_role("cell", name=re.compile(re.escape(text))).first
             ).to_be_visible()
         vmid = wizard.create(start=True)
-        expect(state(page)).to_have_text("Running", timeout=30_000)
+        runs(house, page)
         expect(tree_row(page, vmid)).to_contain_text("memtest")
         config = house.qm("config", str(vmid)).stdout
         assert "ide2: local:iso/memtest86+x64.iso" in config
@@ -123,10 +131,10 @@ def test_the_debian_installer(
         wizard.fill("Disk size (GiB)", "4").next().next()
         wizard.fill("Memory", "1024").next().next()
         vmid = wizard.create(start=True)
-        expect(state(page)).to_have_text("Running", timeout=30_000)
+        runs(house, page)
         open_console(page)
         drawn(page, 1000)
-        until(lambda: look(page)["blue"] > 0.02, "the installer's own screen", 200, page)
+        until(lambda: look(page)["blue"] > 0.02, "the installer's own screen", 240, page)
         menu = calm(page, timeout=60, rest=2000)
         screenshot("debian")
         page.locator("#console canvas").click()
