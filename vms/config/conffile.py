@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from vms.config.vmconfig import ALIASES, parse_value
 from vms.errors import ConfigError
 from vms.hardware import OPTIONS, is_drive, known, part_of
-from vms.schema.option import FALSE_WORDS, TRUE_WORDS, shown
+from vms.schema.option import CONTROL, FALSE_WORDS, TRUE_WORDS, shown
 
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_-]*[0-9]*):[ \t]*(.*)")
 _HEADER = re.compile(r"\[([^\]]*)\]\s*")
@@ -123,7 +123,7 @@ def _line(found: ConfFile, reading: _Reading, line: str) -> None:
         _drop(found, reading, "", f"unable to parse config: {shown(line)}")
         return
     key, value = match[1], match[2].strip()
-    if any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
+    if CONTROL.search(value):
         _drop(found, reading, key, f"unable to parse value of '{shown(key)}' - it holds a control character")
     elif key == "description":
         reading.notes.append(unquote(value, errors="replace"))
@@ -233,7 +233,7 @@ def _section(name: str, values: Mapping[str, str], description: str, notes: str 
         notes = "".join(f"#{encoded(line)}\n" for line in description.split("\n"))
     body = []
     for key in sorted(values):
-        if any(ord(sign) < 32 or ord(sign) == 127 for sign in values[key]):
+        if CONTROL.search(values[key]):
             raise ConfigError(key, "holds a control character or line break, remove it")
         body.append(f"{key}: {values[key]}\n")
     return head + notes + "".join(body)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from vms.errors import ConfigError, ConfigErrors
 from vms.hardware import DRIVE_SLOTS, OPTIONS, SLOTS, part_of, slot_of
-from vms.schema.option import shown
+from vms.schema.option import CONTROL, shown
 from vms.schema.propstring import PropertyString
 
 ALIASES = {"cdrom": "ide2"}
@@ -19,7 +19,7 @@ def parse_value(key: str, text: str) -> Any:
     """The typed value of one key. Raises :class:`ConfigError` or :class:`ConfigErrors` on that key."""
     part = part_of(key)
     if part is not None:
-        if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+        if CONTROL.search(text):
             raise ConfigError(key, "holds a control character or line break, remove it")
         return part.parse(text, key)
     option = OPTIONS.get(key)

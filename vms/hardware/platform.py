@@ -13,7 +13,7 @@ from vms.hardware.firmware import EfiDisk
 from vms.hardware.machine import Smbios1
 from vms.hardware.parts import Blockdev, Chardev, Device, Flag, Part, escaped
 from vms.hardware.plan import Plan
-from vms.schema.option import options_of
+from vms.schema.option import CONTROL, options_of
 
 _PEER_FIRMWARE = "/usr/share/pve-edk2-firmware"
 OVMF_FILES = {
@@ -49,7 +49,7 @@ def _decoded(name: str, text: str) -> str:
         plain = base64.b64decode(text, validate=True).decode()
     except (binascii.Error, ValueError):
         raise ConfigError("smbios1", "is marked as base64 but is not", part=name) from None
-    if any(ord(sign) < 32 or ord(sign) == 127 for sign in plain):
+    if CONTROL.search(plain):
         raise ConfigError("smbios1", "holds a control character, remove it", part=name)
     return plain
 

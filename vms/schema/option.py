@@ -20,6 +20,8 @@ from vms.errors import ConfigError
 
 TRUE_WORDS = frozenset({"1", "on", "yes", "true"})
 FALSE_WORDS = frozenset({"0", "off", "no", "false"})
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""A control character: no value may hold one."""
 
 Kind = Literal["bool", "int", "float", "enum", "str"]
 """What a value is. ``str`` covers every text with a check of its own (MAC, size, volume id)."""
@@ -66,7 +68,7 @@ class Option:
 
         if self.max_length is not None and len(text) > self.max_length:
             raise wrong(f"is {len(text)} characters long, at most {self.max_length} are allowed")
-        if any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+        if CONTROL.search(text):
             raise wrong("holds a control character or line break, remove it")
         if self.kind == "bool":
             word = text.strip().lower()
@@ -115,7 +117,7 @@ class Option:
 
 def shown(text: str) -> str:
     """``text`` fit for an error message: short, control characters escaped."""
-    clean = text.encode("unicode_escape").decode("ascii") if any(ord(s) < 32 for s in text) else text
+    clean = text.encode("unicode_escape").decode("ascii") if CONTROL.search(text) else text
     return clean if len(clean) <= 60 else clean[:57] + "…"
 
 

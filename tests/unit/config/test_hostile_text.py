@@ -51,7 +51,7 @@ def test_a_comma_or_newline_never_passes_a_sub_option(kind: type[PropertyString]
 
 
 @given(key=st.sampled_from(KEYS), value=st.text(max_size=60))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_value_is_refused_or_round_trips(key: str, value: str) -> None:
     try:
         parsed = parse_value(key, value)
@@ -66,7 +66,7 @@ def test_any_value_is_refused_or_round_trips(key: str, value: str) -> None:
 
 
 @given(st.text(max_size=400))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_file_can_be_read(text: str) -> None:
     parsed = conffile.parse(text)
     again = conffile.format(parsed)
@@ -82,7 +82,7 @@ _LINE = st.one_of(
 
 
 @given(st.lists(_LINE, max_size=12))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_lines_can_be_read_and_written(lines: list[str]) -> None:
     parsed = conffile.parse("\n".join(lines))
     again = conffile.format(parsed)
