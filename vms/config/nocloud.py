@@ -48,6 +48,18 @@ def drive_of(config: VMConfig) -> str:
     return next((key for key, _, drive in config.drives() if drive.is_cloudinit), "")
 
 
+def seed_slot(mapping: Mapping[str, str]) -> str:
+    """The slot on which the guest's kernel finds the drive.
+
+    The kernels of cloud images know VirtIO and little else: a CD on q35's ``ide2`` hangs on AHCI, which
+    Debian's does not have. So it is a SCSI CD wherever the controller is VirtIO's and the system Linux.
+    """
+    linux = mapping.get("ostype", "other") in ("l26", "other")
+    if not (linux and mapping.get("scsihw", "").startswith("virtio-scsi")):
+        return "ide2"
+    return next(f"scsi{number}" for number in range(1, 31) if f"scsi{number}" not in mapping)
+
+
 def seed_of(vmid: int, config: VMConfig, resolver: Resolver) -> Seed:
     """The seed of VM ``vmid``. Raises :class:`ConfigError` for what cannot be written."""
     windows = str(config.get("ostype") or "").startswith("w")

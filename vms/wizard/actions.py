@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from django.http import QueryDict
 
 from vms.errors import ConfigError, VMError
-from vms.wizard import disks, follow, life, network, preview, system
-from vms.wizard.bootorder import settle_boot
+from vms.wizard import cloud, disks, follow, life, network, preview, system
+from vms.wizard.bootorder import settle_boot, settle_network
 from vms.wizard.drafts import Draft, locate
 from vms.wizard.panels import Panels, neighbour
 from vms.wizard.tabs import BY_SLUG, SLUGS, tab_of
@@ -44,6 +44,7 @@ def perform(draft: Draft, slug: str, data: QueryDict) -> Target:
     elif go == "undo":
         follow.undo(draft)
     draft.visited.add(slug)
+    cloud.place_seed(draft)
     settle_boot(draft)
     draft.store()
     if go == "create":
@@ -148,7 +149,8 @@ def _create(draft: Draft, data: QueryDict) -> Target:
     if any(finding.severity == "block" for finding in preview.rule_findings(draft)):
         return Target("confirm")
     draft.rest.pop("error", None)
-    draft.remember()
+    settle_network(draft)
+    draft.store()
     try:
         life.finish(draft, start="start" in data)
     except ConfigError as error:

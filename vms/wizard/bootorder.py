@@ -32,9 +32,38 @@ def settle_boot(draft: Draft) -> None:
         mapping.pop("boot", None)
 
 
-def with_drivers(draft: Draft) -> list[str]:
-    """First disk, installation disc, driver disc, network."""
+def settle_network(draft: Draft) -> None:
+    """What an installation over the network needs, said last of all: the card first, a random source."""
+    if boots_from_network(draft) and "boot" not in draft.mapping:
+        order = [*nic_slots(draft)[:1], *first_disk(draft)]
+        draft.mapping["boot"] = draft.stash["boot"] = f"order={';'.join(order)}"
+    settle_random(draft)
+
+
+def boots_from_network(draft: Draft) -> bool:
+    """Whether the machine is to be installed over the network: no medium, no image, but a card."""
+    without = draft.stash.get("medium") == "none" and draft.mapping.get("ide2", "").startswith("none")
+    images = any("import-from=" in draft.mapping[slot] for slot in disk_slots(draft))
+    return without and not images and bool(nic_slots(draft))
+
+
+def settle_random(draft: Draft) -> None:
+    """UEFI boots from the network only in a machine with a source of random numbers (rule R7)."""
+    needed = boots_from_network(draft) and draft.mapping.get("bios") == "ovmf"
+    if needed and "rng0" not in draft.mapping:
+        draft.mapping["rng0"] = draft.stash["rng0"] = "source=/dev/urandom"
+    elif not needed and draft.mapping.get("rng0") == draft.stash.pop("rng0", ""):
+        draft.mapping.pop("rng0", None)
+
+
+def first_disk(draft: Draft) -> list[str]:
+    """The disk Proxmox would look for first, if there is one."""
     found = sorted(
         disk_slots(draft), key=lambda slot: (BUS_ORDER.index(slot.rstrip("0123456789")), len(slot), slot)
     )
-    return [*found[:1], "ide2", "ide0", *nic_slots(draft)[:1]]
+    return found[:1]
+
+
+def with_drivers(draft: Draft) -> list[str]:
+    """First disk, installation disc, driver disc, network."""
+    return [*first_disk(draft), "ide2", "ide0", *nic_slots(draft)[:1]]

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 from django import forms
 
-from vms.config.nocloud import ssh_keys
+from vms.config.nocloud import seed_slot, ssh_keys
 from vms.config.vmconfig import VMConfig
 from vms.errors import VMError
 from vms.forms.hardware import compose, decompose
@@ -19,7 +19,6 @@ from vms.wizard import disks
 from vms.wizard.drafts import Draft, Texts
 from vms.wizard.panel import Fields, hide
 
-SEED_SLOT = "ide2"
 KEYS = (
     *("ciuser", "cipassword", "sshkeys", "ipconfig0.ip", "ipconfig0.gw", "ipconfig0.ip6", "ipconfig0.gw6"),
     *("nameserver", "searchdomain", "ciupgrade"),
@@ -38,8 +37,27 @@ class KeysText(forms.Textarea):
 
 
 def is_cloud(draft: Draft) -> bool:
-    """Whether the CD slot holds the cloud-init drive."""
-    return draft.mapping.get(SEED_SLOT, "").partition(",")[0].endswith(":cloudinit")
+    """Whether the machine has a cloud-init drive."""
+    return bool(seed_at(draft))
+
+
+def seed_at(draft: Draft) -> str:
+    """The slot of the cloud-init drive; "" without one."""
+    texts = draft.mapping.items()
+    return next((slot for slot, text in texts if text.partition(",")[0].endswith(":cloudinit")), "")
+
+
+def place_seed(draft: Draft, store: str = "") -> None:
+    """Put the cloud-init drive where the guest's kernel finds it, on ``store`` if it is new."""
+    slot = seed_at(draft)
+    text = draft.mapping.pop(slot, "") if slot else f"{store}:cloudinit,media=cdrom"
+    if slot or store:
+        wanted = seed_slot(draft.mapping)
+        if slot.startswith("scsi") and wanted.startswith("scsi"):
+            wanted = slot
+        draft.mapping[wanted] = text
+        if wanted != "ide2":
+            draft.mapping.setdefault("ide2", "none,media=cdrom")
 
 
 def disk_of(draft: Draft, image: str = "") -> str:
@@ -62,7 +80,7 @@ def attach(draft: Draft, image: str) -> None:
     store = decompose(slot, draft.mapping[slot])["file"].partition(":")[0] or places[0].name
     changes = {"file": f"{store}:0", "import-from": image}
     draft.mapping[slot] = compose(slot, changes, draft.mapping[slot])
-    draft.mapping[SEED_SLOT] = f"{store}:cloudinit,media=cdrom"
+    place_seed(draft, store)
     draft.stash["cloud_image"] = image
     for key in _STASHED:
         if f"ci:{key}" in draft.stash:
@@ -81,6 +99,7 @@ def detach(draft: Draft) -> None:
         if key in draft.mapping:
             draft.stash[f"ci:{key}"] = draft.mapping.pop(key)
     draft.mapping.pop("cipassword", None)
+    draft.mapping.pop(seed_at(draft), None)
 
 
 def values(draft: Draft, found: Texts) -> Texts:

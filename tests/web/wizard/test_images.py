@@ -82,7 +82,8 @@ def test_a_cloud_image_in_one_pass(hand: Hand, images: list[Volume]) -> None:
         searchdomain="example.org", ciupgrade=None,
     )  # fmt: skip
     config = hand.config
-    assert config["ide2"].startswith("local:cloudinit,media=cdrom")
+    assert config["scsi1"].startswith("local:cloudinit,media=cdrom")
+    assert config["ide2"] == "none,media=cdrom"
     assert config["scsi0"].startswith("local:0,format=qcow2,import-from=local:import/debian-12.qcow2")
     wanted = {"ciuser": "anna", "nameserver": "9.9.9.9", "searchdomain": "example.org", "ciupgrade": "0"}
     assert {key: config[key] for key in wanted} == wanted
