@@ -75,6 +75,11 @@ class RunPaths:
     log_dir: Path
     user: str | None = None
 
+    @property
+    def serial_dir(self) -> Path:
+        """Where QEMU keeps what serial ports print: beside our logs, which its user may not enter."""
+        return self.log_dir.parent / "serial"
+
     def vm(self, vmid: int) -> VMPaths:
         """The names only; nothing is made."""
         return VMPaths(vmid, self.run_dir / "vm" / str(vmid), self.log_dir / f"vm-{vmid}.log")
@@ -90,6 +95,7 @@ class RunPaths:
         make_folder(self.run_dir, os.geteuid(), os.getegid(), 0o711)
         make_folder(self.run_dir / "vm", os.geteuid(), os.getegid(), 0o711)
         make_folder(self.log_dir, os.geteuid(), os.getegid(), 0o700)
+        make_folder(self.serial_dir, uid, gid, 0o700)
         make_folder(paths.folder, uid, gid, 0o700)
         for name in SUBFOLDERS:
             make_folder(paths.folder / name, uid, gid, 0o700)

@@ -132,7 +132,7 @@ def launch_context(ctx: Context, vm: VM, facts: NodeFacts, taps: Mapping[str, Ta
     return LaunchContext(
         vmid=vm.vmid,
         facts=facts,
-        paths=RuntimePaths.of(str(paths.run_dir), str(paths.log_dir), vm.vmid),
+        paths=RuntimePaths.of(str(paths.run_dir), str(paths.serial_dir), vm.vmid),
         taps={key: one.fd for key, one in taps.items()},
     )
 
