@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import re
+import signal
 import struct
 import sys
 import zlib
@@ -184,6 +185,7 @@ def main() -> int:
     parser.add_argument(
         "--only", nargs="*", default=(), help="names of the pictures to draw, such as wizard-os"
     )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the product ends with us
     camera = Camera(parser.parse_args().only)
     with running() as house, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
