@@ -7,6 +7,7 @@ the error stands beside the value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -17,7 +18,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from vms.errors import ConfigErrors, VMError
+from vms.config.rules import findings
+from vms.config.vmconfig import VMConfig
+from vms.errors import ConfigError, ConfigErrors, VMError
 from vms.models import VM, Disk, Nic
 from vms.models.configuration import (
     check_saved,
@@ -29,6 +32,7 @@ from vms.models.configuration import (
     slot_kind,
     with_parts,
 )
+from vms.models.usage import facts_in_use
 from vms.operations.base import OPERATIONS, submit
 
 SECRET_KEYS = frozenset({"cipassword"})
@@ -118,6 +122,7 @@ class VMForm(forms.ModelForm[VM]):
 
     request: HttpRequest
     mapping: dict[str, str]
+    warnings: Sequence[str] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -162,6 +167,7 @@ class VMForm(forms.ModelForm[VM]):
         self.mapping = {**cleaned["configuration"], **{slot: value for slot, (value, _) in rows.items()}}
         try:
             check_saved(self.instance, self.mapping)
+            self.judge()
         except ConfigErrors as errors:
             for error in errors:
                 if error.key in rows:
@@ -171,6 +177,20 @@ class VMForm(forms.ModelForm[VM]):
                 else:
                     self.add_error("configuration", str(error))
         return cleaned
+
+    def judge(self) -> None:
+        """Ask the rules, as every door does: blocking findings become errors, warnings are told later.
+
+        A node nobody has measured yet cannot be judged by.
+        """
+        node = self.instance.node
+        if not node.facts:
+            return
+        found = findings(VMConfig.parse(self.mapping), facts_in_use(node, besides=self.instance))
+        self.warnings = [one.text for one in found if one.severity == "warn"]
+        blocked = [ConfigError(one.keys[0], one.text) for one in found if one.severity == "block"]
+        if blocked:
+            raise ConfigErrors(blocked)
 
 
 @admin.register(VM)
@@ -206,6 +226,8 @@ class VMAdmin(admin.ModelAdmin[VM]):
     def save_model(self, request: HttpRequest, obj: VM, form: Any, change: bool) -> None:
         VM.everything.filter(pk=obj.pk).update(pool=obj.pool)
         save_config(obj, form.mapping)
+        for text in form.warnings:
+            self.message_user(request, text, messages.WARNING)
         if obj.running:
             self.message_user(
                 request,

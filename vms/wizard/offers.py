@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from vms import access
-from vms.hardware.context import NodeFacts
 from vms.models import Node, Pool, Storage, StorageStatus, Volume
+from vms.models.usage import facts_in_use
 from vms.operations.images import images_to_import
 
 GIB = 1 << 30
@@ -50,7 +50,7 @@ class Offers:
     def __init__(self, node: Node, user: Any) -> None:
         self.node = node
         self.user = user
-        self.facts = NodeFacts.from_json(node.facts)
+        self.facts = facts_in_use(node)
 
     @cached_property
     def places(self) -> list[Place]:

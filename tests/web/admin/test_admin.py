@@ -7,8 +7,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from vms.models import VM, Nic, Node, Storage, Task, Volume
+from vms.models import VM, Nic, Node, Storage, StorageStatus, Task, Volume
 from vms.models.configuration import config_of, save_config
+from vms.models.usage import facts_in_use
 
 pytestmark = pytest.mark.django_db
 
@@ -136,6 +137,53 @@ def test_a_mac_of_another_vm_is_refused(admin, vm, node):
     response = post(admin, vm, data)
     assert response.status_code == 200
     assert "already used by net0 of VM 102" in response.content.decode()
+
+
+FACTS = {"threads": 4, "memory": 8 << 30, "kvm": True, "bridges": [{"name": "vmbr0", "mtu": 1500}]}
+
+
+def measured(node, **more):
+    node.facts = {**FACTS, "storages": {"local": {"type": "dir", "path": "/srv/pvelite-test"}}, **more}
+    node.save()
+
+
+def test_a_rule_that_blocks_is_an_error_where_it_belongs(admin, vm, node):
+    measured(node)
+    data = page_data(admin, vm)
+    data["configuration"] = data["configuration"].replace("cores: 2", "cores: 5")
+    card = next(name for name, value in data.items() if str(value).startswith("virtio="))
+    data[card] = f"virtio={MAC},bridge=vmbr7"
+    page = admin.post(reverse("admin:vms_vm_change", args=[vm.pk]), data)
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert "5 CPUs are more than this node&#x27;s 4 threads" in text
+    assert "there is no bridge &#x27;vmbr7&#x27; on this node" in text
+    vm.refresh_from_db()
+    assert config_of(vm)["cores"] == "2"
+
+
+def test_a_rule_that_warns_is_told_and_the_change_is_saved(admin, vm, node):
+    measured(node)
+    other = VM.everything.create(
+        vmid=102, node=node, stage=VM.Stage.DEFINED, cores=6, status=VM.Status.RUNNING
+    )
+    VM.everything.filter(pk=other.pk).update(options={"sockets": "2"})
+    data = page_data(admin, vm)
+    data["configuration"] = data["configuration"].replace("cores: 2", "cores: 3")
+    page = admin.post(reverse("admin:vms_vm_change", args=[vm.pk]), data, follow=True)
+    told = [str(message) for message in page.context["messages"]]
+    assert any("15 virtual CPUs share 4 threads" in text for text in told)
+    vm.refresh_from_db()
+    assert config_of(vm)["cores"] == "3"
+
+
+def test_what_others_use_is_known_and_its_own_is_free(vm, node, local):
+    measured(node)
+    StorageStatus.objects.create(storage=local, node=node, total=10 << 30, available=1 << 30)
+    assert facts_in_use(node).used_macs == {MAC: "VM 101"}
+    facts = facts_in_use(node, besides=vm)
+    assert (facts.used_macs, facts.used_ids, facts.vcpus_used) == ({}, (), 0)
+    assert facts.storages["local"]["free"] == 1 << 30
 
 
 def test_raw_arguments_are_a_superusers(client, vm):
