@@ -63,6 +63,26 @@
     htmx.ajax("POST", form().action, { source: form(), target: "#wizard", swap: "outerHTML show:none", values: { go: `advanced:${open ? 1 : 0}` } });
   });
 
+  // An argument's link leads to its field, also to one that Advanced still hides.
+  const reveal = () => {
+    const field = location.hash.startsWith("#field-") && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!field) return;
+    const toggle = document.querySelector("[data-advanced-toggle]");
+    if (field.closest(".advanced") && toggle?.getAttribute("aria-checked") === "false") form().dataset.advanced = "open";
+    field.scrollIntoView({ block: "center" });
+    field.querySelector("input:not([type=hidden]), select, textarea")?.focus({ preventScroll: true });
+  };
+  addEventListener("hashchange", reveal);
+
+  // A rate is meant in megabytes and often read as megabits: both are said while it is typed.
+  document.addEventListener("input", (event) => {
+    if (event.target.name !== "rate" || !form()?.contains(event.target)) return;
+    const row = event.target.closest(".row"), value = Number(event.target.value);
+    let note = row.querySelector(".field-note");
+    if (!note) { note = document.createElement("span"); note.className = "field-note"; row.append(note); }
+    note.textContent = event.target.value.trim() && Number.isFinite(value) ? `${Number((value * 8).toPrecision(6))} Mbit/s` : "";
+  });
+
   // The flag table's search.
   document.addEventListener("input", (event) => {
     const box = event.target.closest("[data-filter]");
@@ -82,5 +102,6 @@
   if (form()) {
     prepare();
     document.querySelector("#wizard > .error-summary")?.focus();
+    reveal();
   }
 })();

@@ -27,6 +27,7 @@ class Words:
 
     ``note`` is a live remark (free space, total cores); ``why_not`` says why the field is disabled;
     ``advanced`` fields stand in the part the Advanced toggle opens; ``absent`` ones are not shown at all now.
+    ``comparison`` is the words and the template of a table that compares the choices.
     """
 
     option: Option
@@ -34,6 +35,7 @@ class Words:
     why_not: str = ""
     advanced: bool = False
     absent: bool = False
+    comparison: tuple[str, str] | None = None
 
     @property
     def otherwise(self) -> str:

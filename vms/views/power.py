@@ -60,6 +60,7 @@ VERBS: Mapping[str, Verb] = {
     )
 }  # fmt: skip
 
+NO_ALLOCATE = "You may not create VMs: no role of yours has VM.Allocate."
 CAN_RESUME = (VM.Status.PAUSED, VM.Status.PRELAUNCH, VM.Status.SUSPENDED)
 
 
@@ -127,6 +128,7 @@ def toolbar(user: Any, vm: VM) -> dict[str, Any]:
         "others": [controls[name] for name in ("reboot", "pause", "stop", "reset")],
         "destroy": controls["destroy"],
         "console_reason": console,
+        "duplicate_reason": "" if access.may_somewhere(user, "VM.Allocate") else NO_ALLOCATE,
         "state": vm_state(vm),
     }
 

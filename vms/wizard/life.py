@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -15,6 +16,7 @@ from vms.operations import drafts
 from vms.wizard import disks, network
 from vms.wizard.drafts import Draft, locate
 from vms.wizard.follow import current, desired, put
+from vms.wizard.presets import lay_over
 from vms.wizard.processors import default_cpu
 from vms.wizard.system import settle
 from vms.wizard.tabs import SLUGS, tab_of
@@ -26,8 +28,9 @@ FIRST = {
 """What the wizard sends when nobody touches anything (besides a disk and a network card)."""
 
 
-def begin(user: Any, node: Node) -> VM:
-    """A new draft on ``node`` with the defaults of a Linux guest. Raises :class:`VMError`."""
+def begin(user: Any, node: Node, preset: str = "", values: Mapping[str, str] | None = None) -> VM:
+    """A new draft on ``node`` with the defaults of a Linux guest, a preset and given ``values`` laid over
+    them. Raises :class:`VMError`."""
     vm = drafts.new_draft(user, node)
     draft = Draft(vm, user)
     draft.mapping.update(FIRST)
@@ -38,8 +41,13 @@ def begin(user: Any, node: Node) -> VM:
         if current(draft, name) != text:
             put(draft, name, text)
     settle(draft)
-    draft.store()
-    return vm
+    if preset or values:
+        lay_over(draft, preset, values or {})
+    else:
+        draft.store()
+    draft.rest.pop("previous", None)
+    draft.remember()
+    return draft.vm
 
 
 def drafts_of(user: Any) -> QuerySet[VM]:

@@ -11,6 +11,7 @@ from vms.errors import ConfigError
 from vms.forms.fields import TYPED_LIMIT, Choices, OptionField, OptionFlag, form_field, sentence
 from vms.forms.hardware import OptionForm, option_at, read, write
 from vms.schema.option import Option
+from vms.wizard.comparisons import COMPARISONS
 from vms.wizard.drafts import Draft, Texts
 from vms.wizard.extras import EXTRAS
 from vms.wizard.tabs import BY_SLUG, REQUIRED, Tab
@@ -85,6 +86,7 @@ class Panel:
                 self.option(name, slot), required=name in REQUIRED, inside=inside,
                 choices=self.choices(name, values, slot),
             )  # fmt: skip
+            made[name].comparison = COMPARISONS.get(name)
         self.shape(made, values, slot)
         return made
 

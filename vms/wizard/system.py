@@ -116,7 +116,8 @@ def settle(draft: Draft) -> None:
     values = System(draft).values("")
     if values["bios"] == "ovmf" and values["efi"] == "1":
         keys = draft.stash.get("keys", values["efidisk0.pre-enrolled-keys"])
-        parts = {"efitype": "4m", "pre-enrolled-keys": keys, "format": values["efi_format"]}
+        form = draft.stash.get("efi_format") or values["efi_format"]
+        parts = {"efitype": "4m", "pre-enrolled-keys": keys, "format": form}
         small_disk(draft, "efidisk0", draft.stash.get("efi_storage") or values["efi_storage"]
                    or sole_place(draft), parts)  # fmt: skip
     else:

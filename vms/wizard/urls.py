@@ -8,6 +8,7 @@ from vms.wizard import views
 
 urlpatterns = [
     path("vms/create", views.create, name="create"),
+    path("vms/create/from/<int:vmid>", views.duplicate, name="wizard_duplicate"),
     path("vms/create/<int:draft>", views.resume, name="wizard_resume"),
     path("vms/create/<int:draft>/<slug:tab>", views.wizard_tab, name="wizard_tab"),
 ]

@@ -12,14 +12,15 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from vms import access
 from vms.errors import VMError
 from vms.models import VM, Node
 from vms.models.configuration import with_parts
-from vms.wizard import actions, life
+from vms.wizard import actions, life, presets
 from vms.wizard.drafts import Draft
+from vms.wizard.duplicate import duplicate as copy_of
 from vms.wizard.page import advanced_cookie, page
 from vms.wizard.panels import Panels
 from vms.wizard.tabs import SLUGS
@@ -29,28 +30,47 @@ from vms.wizard.tabs import SLUGS
 @login_required
 @require_http_methods(["GET", "POST"])
 def create(request: HttpRequest) -> HttpResponse:
-    """The drafts to resume; POST begins a new one."""
+    """The drafts to resume, and what the values in the address would begin with; POST begins."""
     allowed = access.may_somewhere(request.user, "VM.Allocate")
-    if request.method == "POST":
-        node = (
-            Node.objects.filter(name=request.POST.get("node") or settings.CONF.node).first()
-            or Node.objects.first()
-        )
-        if node is None:
-            raise Http404("There is no node yet.")
-        try:
-            with transaction.atomic():
-                vm = life.begin(request.user, node)
-        except VMError as error:
-            return _start_page(request, allowed, str(error), status=403 if not allowed else 400)
-        return redirect(tab_url(vm.vmid, SLUGS[0]))
-    return _start_page(request, allowed)
+    if request.method == "GET":
+        return _start_page(request, allowed)
+    name = request.POST.get("node") or settings.CONF.node
+    node = Node.objects.filter(name=name[:63]).first() or Node.objects.first()
+    if node is None:
+        raise Http404("There is no node yet.")
+    try:
+        with transaction.atomic():
+            vm = life.begin(request.user, node, request.POST.get("preset", ""), presets.asked(request.POST))
+    except VMError as error:
+        return _start_page(request, allowed, str(error), status=403 if not allowed else 400)
+    return redirect(tab_url(vm.vmid, SLUGS[0]))
 
 
 def _start_page(request: HttpRequest, allowed: bool, error: str = "", status: int = 200) -> HttpResponse:
-    drafts = [(vm, tab_url(vm.vmid, life.place_of(vm))) for vm in life.drafts_of(request.user)]
-    context = {"drafts": drafts, "allowed": allowed, "error": error, "nodes": Node.objects.all()}
+    found = life.drafts_of(request.user)
+    given = request.GET if request.method == "GET" else request.POST
+    context = {
+        "drafts": [(vm, tab_url(vm.vmid, life.place_of(vm)), tab_url(vm.vmid, SLUGS[0])) for vm in found],
+        "allowed": allowed, "error": error, "nodes": Node.objects.all(), "presets": presets.PRESETS.items(),
+        "values": presets.judged(request.user, presets.asked(given)),
+        "preset": given.get("preset") if given.get("preset") in presets.PRESETS else "",
+    }  # fmt: skip
     return render(request, "wizard/start.html", context, status=status)
+
+
+@login_required
+@require_POST
+def duplicate(request: HttpRequest, vmid: int) -> HttpResponse:
+    """A draft with an existing machine's configuration."""
+    source = access.visible_vms(request.user).select_related("node", "pool").filter(vmid=vmid).first()
+    if source is None:
+        raise Http404(f"There is no VM {vmid}, or you may not see it.")
+    try:
+        with transaction.atomic():
+            vm = copy_of(request.user, source)
+    except VMError as error:
+        return render(request, "components/toast.html", {"text": str(error), "tone": "error"}, status=403)
+    return _go(request, tab_url(vm.vmid, SLUGS[0]))
 
 
 @login_required
