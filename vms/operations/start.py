@@ -34,6 +34,7 @@ from vms.network import tap
 from vms.network.tap import Tap
 from vms.operations import cloudinit
 from vms.operations.base import Context, Operation, operation
+from vms.operations.reach import unreadable
 from vms.qemu import process, tpm
 from vms.qemu.cmdline import command
 from vms.qemu.monitor import Monitor
@@ -88,7 +89,8 @@ async def bring_up(ctx: Context, vm: VM | None = None) -> None:
     if services.guest(vm.vmid) is not None:
         raise StateError(f"VM {vm.vmid} already running")
     mapping = config_of(vm)
-    facts: NodeFacts = replace(services.facts, storages=storages_of(vm))
+    out_of_reach = unreadable(mapping, services.user)
+    facts: NodeFacts = replace(services.facts, storages=storages_of(vm), unreadable=out_of_reach)
     config = judge(mapping, facts)
     await cloudinit.refresh(ctx, vm, mapping)
     await activate(ctx, vm)
