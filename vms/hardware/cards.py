@@ -42,7 +42,9 @@ def back_end(plan: Plan, key: str, index: int, net: Net) -> Netdev:
         options |= {"script": "no", "downscript": "no", **vhost}
         return Netdev(key, "tap", {**options, **({"queues": queues} if queues else {})})
     name = plan.config.get("name") or f"vm{plan.ctx.vmid}"
-    return Netdev(key, "user", {"id": key, "hostname": name})
+    boot = plan.facts.netboot
+    files = {"tftp": boot["folder"], "bootfile": boot["file"]} if boot else {}
+    return Netdev(key, "user", {"id": key, "hostname": name, **files})
 
 
 def front_end(plan: Plan, key: str, net: Net) -> Device:

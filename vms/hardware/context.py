@@ -83,6 +83,8 @@ class NodeFacts:
     blockdev: bool = False
     scsi_devices: tuple[str, ...] = ()
     bootsplash: str = ""
+    netboot: Mapping[str, str] = field(default_factory=dict)
+    """What cards in user-mode networking boot from: a TFTP ``folder`` on the node and the ``file`` in it."""
     custom_cpus: Mapping[str, str] = field(default_factory=dict)
     pci_devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pci_mappings: Mapping[str, str] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from vms.errors import NetworkError
@@ -22,6 +23,16 @@ WORDS = (
     "This card uses user-mode networking: the guest reaches the network through this node and cannot be "
     "reached from outside. No bridge is needed."
 )
+
+BOOT_FILES = ("boot.ipxe", "pxelinux.0")
+"""What a guest's network card loads first: a script of iPXE, which QEMU's cards carry, or Debian's loader."""
+
+
+def netboot(folder: Path) -> dict[str, str]:
+    """What user-mode cards boot from: the operator's TFTP ``folder`` and its ``file``; else nothing."""
+    found = next((name for name in BOOT_FILES if (folder / name).is_file()), "")
+    return {"folder": str(folder), "file": found} if found else {}
+
 
 _LINE = re.compile(
     r"\s+(?P<protocol>TCP|UDP)\[HOST_FORWARD\]\s+\d+\s+(?P<host>\S+)\s+(?P<hport>\d+)"

@@ -11,6 +11,7 @@ from vms.errors import QemuError
 from vms.hardware.context import NodeFacts
 from vms.host import facts
 from vms.models import Storage
+from vms.network import usermode
 from vms.network.bridge import bridges
 from vms.qemu import capabilities
 from vms.worker import rows
@@ -54,6 +55,7 @@ class Survey:
             qemu=qemu, bridges=[one.to_json() for one in bridges()], user=self._services.user,
             user_reason=self._reason, storages=await self._db(self._storages),
         )  # fmt: skip
+        found["netboot"] = await asyncio.to_thread(usermode.netboot, self._services.home / "tftp")
         await self._use(found)
 
     async def again(self) -> None:
@@ -62,9 +64,10 @@ class Survey:
         now = {
             "bridges": [one.to_json() for one in bridges()],
             "storages": await self._db(self._storages),
+            "netboot": await asyncio.to_thread(usermode.netboot, self._services.home / "tftp"),
             **await asyncio.to_thread(facts.memory),
         }
-        if any(self._facts.get(key) != now[key] for key in ("bridges", "storages")):
+        if any(self._facts.get(key) != now[key] for key in ("bridges", "storages", "netboot")):
             await self._use({**self._facts, **now})
 
     async def _use(self, found: dict[str, Any]) -> None:
