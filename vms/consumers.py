@@ -28,6 +28,8 @@ BEAT = 15.0
 """Seconds between two signs of life; each also checks that the session still stands."""
 VIEW_LIFE = 5.0
 """Seconds a consumer trusts what it knows about its user's rights."""
+VIEW_LIFE_STRANGER = 0.25
+"""The same when a VM is named that they were not known to see: it may be new."""
 OPEN = frozenset({"tasks", "tree", "storage", "node"})
 """Topics that tell nothing by themselves: the views they lead to filter."""
 TASKS_REMEMBERED = 500
@@ -43,13 +45,18 @@ class Hints(AsyncJsonWebsocketConsumer):
     heart: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Accept a signed-in user; others are closed with :data:`SIGNED_OUT`."""
+        """Accept a signed-in user; others are closed with :data:`SIGNED_OUT`.
+
+        Listening comes before the accept: the page asks everything again once it is accepted, so what
+        changes before that is in the answers and what changes later is heard.
+        """
         self.tasks_seen: dict[int, bool] = {}
-        await self.accept()
         if not await self.refresh():
+            await self.accept()
             await self.close(SIGNED_OUT)
             return
         await self.channel_layer.group_add(GROUP, self.channel_name)
+        await self.accept()
         self.heart = asyncio.create_task(self.beat())
         await self.send_json({"topics": []})
 
@@ -75,13 +82,18 @@ class Hints(AsyncJsonWebsocketConsumer):
     async def hint(self, event: dict[str, Any]) -> None:
         """A hint from the layer: pass on what this user may see."""
         topics = [str(topic) for topic in event.get("topics", ())]
-        stale = time.monotonic() - self.read_at > VIEW_LIFE
+        stale = time.monotonic() - self.read_at > (VIEW_LIFE_STRANGER if self.strange(topics) else VIEW_LIFE)
         if ("access" in topics or stale) and not await self.refresh():
             await self.close(SIGNED_OUT)
             return
         allowed = [topic for topic in topics if await self.may_hear(topic)]
         if allowed:
             await self.send_json({"topics": allowed})
+
+    def strange(self, topics: list[str]) -> bool:
+        """Whether there is a VM among ``topics`` that this user may not see, or only since a moment ago."""
+        numbers = (topic.removeprefix("vm-") for topic in topics if topic.startswith("vm-"))
+        return not self.all_seen and any(n.isdigit() and int(n) not in self.vmids for n in numbers)
 
     async def may_hear(self, topic: str) -> bool:
         """Whether ``topic`` concerns something this user may see."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from vms.models import VM, AuditEntry, Node
@@ -15,8 +16,8 @@ LOCKS_OF_TASKS = ("create", "destroyed")
 
 
 def tell(vmid: int) -> None:
-    """Hint that a VM has changed; the tree shows its state too."""
-    notify.changed(f"vm-{vmid}", "tree")
+    """Hint, once it is committed, that a VM has changed; the tree shows its state too."""
+    transaction.on_commit(lambda: notify.changed(f"vm-{vmid}", "tree"))
 
 
 def store_launch(vm_id: int, vmid: int, record: Mapping[str, Any], status: str) -> None:
