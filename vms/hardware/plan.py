@@ -85,7 +85,8 @@ class Plan:
     def _windows_version(self) -> tuple[int, int]:
         meta = self.config.get("meta")
         made = [int(n) for n in (meta.creation_qemu or "0.0").split(".")[:2]] if meta else [0, 0]
-        return (made[0], made[1]) if tuple(made) >= (9, 1) else (5, 1)
+        # Made on a newer node: the newest board of this one comes closest.
+        return min((made[0], made[1]) if tuple(made) >= (9, 1) else (5, 1), self.facts.version)
 
     @property
     def machine_type(self) -> str:
