@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from pathlib import Path
 from typing import Any
 
+from vms.config import cpumodels
 from vms.errors import QemuError
 from vms.hardware.context import NodeFacts
 from vms.host import facts
@@ -30,6 +32,21 @@ def no_qemu(error: QemuError) -> dict[str, Any]:
         "qemu_binary": binary, "qemu_version": "0.0", "kvm": False, "kvm_user_ok": False,
         "accel_reason": reason, "machines": [], "cpu_models": [],
     }  # fmt: skip
+
+
+def custom_cpus(file: Path) -> dict[str, str]:
+    """The administrator's CPU models, from ``cpu-models.conf``; none without the file."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        log.error("cpu-models.conf cannot be read: %s", error)
+        return {}
+    models, warnings = cpumodels.parse(text)
+    for warning in warnings:
+        log.warning("cpu-models.conf: %s", warning)
+    return models
 
 
 class Survey:
@@ -56,6 +73,7 @@ class Survey:
             user_reason=self._reason, storages=await self._db(self._storages),
         )  # fmt: skip
         found["netboot"] = await asyncio.to_thread(usermode.netboot, self._services.home / "tftp")
+        found["custom_cpus"] = await asyncio.to_thread(custom_cpus, self._services.home / "cpu-models.conf")
         await self._use(found)
 
     async def again(self) -> None:
