@@ -17,6 +17,7 @@ from typing import Any
 
 from vms.errors import CommandError
 from vms.host.command import PATH, run
+from vms.host.devices import huge_pages, pci_devices
 
 FIRMWARE: Mapping[str, tuple[str, ...]] = {
     "code-4m": (
@@ -75,7 +76,14 @@ async def gather(
 
 def machine() -> dict[str, Any]:
     """Processor, memory, firmware and programs: what can be read without starting anything."""
-    return {**processor(Path("/proc/cpuinfo").read_text()), **memory(), **firmware(), **programs()}
+    return {
+        **processor(Path("/proc/cpuinfo").read_text()),
+        **memory(),
+        **firmware(),
+        **programs(),
+        "pci_devices": pci_devices(),
+        "huge_pages": huge_pages(),
+    }
 
 
 def processor(cpuinfo: str) -> dict[str, Any]:
