@@ -20,7 +20,7 @@ from vms.config import conffile, importing
 from vms.config.creation import complete
 from vms.config.importing import Note, Reading, WantedDrive
 from vms.config.rules import findings
-from vms.config.secrets import masked
+from vms.config.secrets import kept_secret, masked
 from vms.config.vmconfig import VMConfig, parse_value
 from vms.errors import AccessError, ConfigError, ConfigErrors, StorageError
 from vms.hardware.context import NodeFacts
@@ -291,6 +291,10 @@ def carry_out(found: Plan, user: Any) -> tuple[VM, Task | None]:
         raise ConfigErrors(ConfigError(note.key or "file", note.text) for note in blocked)
     if user is not None:
         access.require(user, "VM.Allocate", f"/vms/{found.vmid}")
+    secret = found.pending.pop("cipassword", None)
+    if secret:
+        whole = kept_secret({**found.mapping, "cipassword": secret}, {})
+        found.pending |= {key: whole[key] for key in ("cipassword",) if key in whole}
     with transaction.atomic():
         vm = new_draft(user, found.node, vmid=found.vmid)
         VM.everything.filter(pk=vm.pk).update(pending=found.pending)

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from vms.config.secrets import masked
 from vms.models import VM, Task
 from vms.models.configuration import config_of, with_parts
 from vms.views import words
@@ -95,7 +96,7 @@ def configuration_page(
     vm = vm_or_404(request, vmid)
     full = more["vm"] if more else with_parts(VM.objects.filter(pk=vm.pk)).get()
     pending = {str(key): str(value) for key, value in vm.pending.items()}
-    context = {**(more or {}), "vm": vm, "tab": tab, "rows": rows(config_of(full), pending)}
+    context = {**(more or {}), "vm": vm, "tab": tab, "rows": rows(masked(config_of(full)), masked(pending))}
     part = request.GET.get("part") == "rows"
     return render(request, "vms/_vm_config.html" if part else f"vms/vm_{tab}.html", context)
 

@@ -302,3 +302,12 @@ def test_a_drive_cannot_hold_an_image_to_import(place: Node) -> None:
     assert config_of(vm)["scsi0"] == "local:0,import-from=local:import/x.qcow2"
     assert config_of(vm)["scsi1"] == "local:cloudinit,media=cdrom,size=4M"
     assert not Task.objects.exists()
+
+
+def test_a_pending_password_is_hashed_too(place: Node) -> None:
+    text = "name: x\n\n[PENDING]\ncipassword: geheim\n"
+    vm, _ = importing.carry_out(plan(place, text, vmid=140), None)
+    assert VM.objects.get(pk=vm.pk).pending["cipassword"].startswith("$6$")
+    text = text.replace("geheim", "**********")
+    vm, _ = importing.carry_out(plan(place, text, vmid=141), None)
+    assert VM.objects.get(pk=vm.pk).pending == {}
