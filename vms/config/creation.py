@@ -44,6 +44,9 @@ def complete(
     found = dict(config.mapping)
     if "boot" not in found and "bootdisk" not in found:
         found["boot"] = default_boot_order(config)
+    if _boots_from_network(found) and config.value("bios") == "ovmf":
+        # UEFI's network stack wants random numbers (rule R7).
+        found.setdefault("rng0", "source=/dev/urandom")
     smbios = config.part("smbios1", Smbios1)
     if smbios.uuid is None:
         found["smbios1"] = dataclasses.replace(smbios, uuid=uuid()).format()
@@ -63,6 +66,11 @@ def complete(
     if machine is not None:
         found["machine"] = machine
     return found
+
+
+def _boots_from_network(mapping: Mapping[str, str]) -> bool:
+    """Whether a network card is the first thing the firmware tries."""
+    return mapping.get("boot", "").removeprefix("order=").startswith("net")
 
 
 def default_boot_order(config: VMConfig) -> str:

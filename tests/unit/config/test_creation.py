@@ -41,6 +41,14 @@ def test_creation_adds_what_is_missing_and_nothing_else() -> None:
     assert complete(made, FACTS, uuid=lambda: "x", macs=lambda: "y", now=1) == made
 
 
+def test_uefi_that_boots_from_the_network_gets_random_numbers() -> None:
+    given = {"bios": "ovmf", "net0": "virtio", "efidisk0": "local:1"}
+    assert complete(given, FACTS)["rng0"] == "source=/dev/urandom"
+    assert complete({**given, "rng0": "/dev/random"}, FACTS)["rng0"] == "/dev/random"
+    assert "rng0" not in complete({**given, "scsi0": "local:8"}, FACTS)
+    assert "rng0" not in complete({"net0": "virtio"}, FACTS)
+
+
 def test_two_cards_get_two_addresses() -> None:
     made = complete({"net0": "virtio", "net1": "e1000"}, FACTS)
     assert made["net0"].partition("=")[2] != made["net1"].partition("=")[2]
