@@ -19,7 +19,8 @@ from vms.qemu.agent import Agent
 
 BUILDER = Path(__file__).resolve().parents[2] / "guest" / "debian.py"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6o0t1T0m6Xx8S0o0m0sB1b0o0m0sB1b0o0m0sB1b0o ada@desk"
-BOOT = 240
+BOOT = 480
+"""Seconds on a crowded box, where software is ten times slower; an idle one needs seventy."""
 
 
 @pytest.fixture(scope="module")
