@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -32,12 +33,20 @@ def parse_value(key: str, text: str) -> Any:
     return option.parse(text, key)
 
 
+@cache
+def _default(key: str) -> Any:
+    """What the absence of a plain key means."""
+    default, part = OPTIONS[key].default, part_of(key)
+    return part.parse(str(default), key) if part is not None and default is not None else default
+
+
 class VMConfig:
     """One machine's configuration. ``mapping`` is what was given, key by key, text by text."""
 
     def __init__(self, mapping: Mapping[str, str], values: Mapping[str, Any]) -> None:
         self.mapping: Mapping[str, str] = MappingProxyType(dict(mapping))
         self._values = MappingProxyType(dict(values))
+        self._slots: dict[str, tuple[tuple[str, int, Any], ...]] = {}
 
     @classmethod
     def parse(cls, mapping: Mapping[str, str]) -> Self:
@@ -70,9 +79,7 @@ class VMConfig:
         found = self._values.get(key)
         if found is not None or key not in OPTIONS:
             return found
-        default = OPTIONS[key].default
-        part = part_of(key)
-        return part.parse(str(default), key) if part is not None and default is not None else default
+        return _default(key)
 
     def part(self, key: str, kind: type[PropertyString]) -> Any:
         """The part at ``key``, an empty one of ``kind`` when absent."""
@@ -81,11 +88,12 @@ class VMConfig:
 
     def slots(self, name: str) -> Iterator[tuple[str, int, Any]]:
         """``(key, index, part)`` of every used slot of a kind, lowest index first."""
-        for slot in SLOTS:
-            if slot.name == name:
-                for index, key in enumerate(slot.keys()):
-                    if key in self._values:
-                        yield key, index, self._values[key]
+        if name not in self._slots:
+            slot = next((slot for slot in SLOTS if slot.name == name), None)
+            keys = slot.keys() if slot is not None else []
+            used = [(key, index) for index, key in enumerate(keys) if key in self._values]
+            self._slots[name] = tuple((key, index, self._values[key]) for key, index in used)
+        yield from self._slots[name]
 
     def drives(self) -> Iterator[tuple[str, int, Any]]:
         """``(key, index, drive)`` of every disk and CD drive, in QEMU's order."""
