@@ -51,7 +51,7 @@ def settle_random(draft: Draft) -> None:
     """UEFI boots from the network only in a machine with a source of random numbers (rule R7)."""
     needed = boots_from_network(draft) and draft.mapping.get("bios") == "ovmf"
     if needed and "rng0" not in draft.mapping:
-        draft.mapping["rng0"] = draft.stash["rng0"] = "source=/dev/urandom"
+        draft.mapping["rng0"] = draft.stash["rng0"] = "/dev/urandom"
     elif not needed and draft.mapping.get("rng0") == draft.stash.pop("rng0", ""):
         draft.mapping.pop("rng0", None)
 
