@@ -222,6 +222,10 @@ class _Split:
         elif new is not None:
             disk.storage = self.storages[name]
             disk.size = round(float(new[2]) * GIB)
+            if self.vm.stage == VM.Stage.DEFINED:
+                # Only a create task allocates; here the row would promise a disk that nobody makes.
+                text = f"'{source}' asks for a new disk, which only Create makes; name a volume that exists"
+                self.errors.append(ConfigError(key, text, part="file"))
         elif NEW_SEED.fullmatch(source) is not None:
             disk.storage = self.storages[name]
             disk.source, disk.size = source, SEED_SIZE

@@ -110,6 +110,7 @@ def test_a_new_row_is_a_new_drive_and_a_removed_one_goes(admin, vm):
         ("nics-0-value", f"virtio={MAC},tag=5000", "tag"),
         ("disks-0-value", "nowhere:101/vm-101-disk-0.qcow2", "storage"),
         ("disks-0-value", "local:101/vm-101-disk-7.qcow2", "no volume"),
+        ("disks-0-value", "local:8", "new disk"),
         ("disks-0-slot", "scsi99", "slot"),
         ("configuration", "cores: 0", "cores"),
         ("configuration", "flying: 1", "flying"),

@@ -81,7 +81,7 @@ def test_what_may_not_be_in_a_drive(
 def test_efi_and_tpm_are_drives(make_vm: Callable[..., VM], iso: Volume) -> None:
     """They have rows, so that they are allocated and removed like every disk."""
     config = {"efidisk0": "local:1,efitype=4m", "tpmstate0": "local:1,version=v2.0", "scsi0": "local:0.5"}
-    vm = make_vm(config=config)
+    vm = make_vm(stage=VM.Stage.DRAFT, config=config)
     assert config_of(vm) == config
     assert [disk.slot for disk in vm.disks.all()] == ["efidisk0", "scsi0", "tpmstate0"]
 
