@@ -22,7 +22,7 @@ from guestkit.media import Media, build_media
 from insidekit import Presses, Seen, ask, live, wizard
 
 Asker = Callable[[Mapping[str, Path], Mapping[str, Presses]], dict[str, str]]
-FULL_LIMIT, UEFI_LIMIT = 120, 150
+FULL_LIMIT, UEFI_LIMIT = 180, 180
 """Seconds a boot may take on a busy box; on an idle one both take fewer than twenty."""
 
 

@@ -159,7 +159,7 @@ async def live(
     wish: Mapping[str, str],
     *,
     extra: Sequence[str] = (),
-    limit: float = 60,
+    limit: float = 90,
     further: Callable[[Lab, Guest, Seen], Any] | None = None,
 ) -> Seen:
     """Start what the wizard wrote, collect what the guest sees within ``limit`` seconds; end the guest.
@@ -170,7 +170,8 @@ async def live(
     try:
         config = await make_volumes(lab, complete(wish, lab.facts), images)
         guest = await start(lab, config, extra)
-        facts = await guest.facts(limit)
+        await guest.agent_answers(limit)
+        facts = GuestFacts.parse(await guest.run("/bin/facts", timeout=limit))
         facts.words |= GuestFacts.parse(await guest.shell(LOOK)).words
         seen = Seen(config, facts)
         if further is not None:

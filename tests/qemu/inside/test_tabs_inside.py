@@ -16,7 +16,7 @@ from machines_inside import MAC
 
 pytestmark = [
     pytest.mark.django_db,  # the database is set up only where a test says that it wants one
-    pytest.mark.timeout(400),  # the first test of each machine boots it
+    pytest.mark.timeout(500),  # the first test of each machine boots it
 ]
 
 KIB_OF_FIRMWARE = 100 << 10
