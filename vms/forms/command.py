@@ -88,7 +88,9 @@ def told(
         _cause(groups, argument, place).lines.append(Line(shell(argument.words), mark))
     for argument in reversed(gone):
         _cause(groups, argument, place).lines.insert(0, Line(shell(argument.words), REMOVED))
-    return tuple(sorted(groups.values(), key=lambda group: (group.slug != first, not group.slug)))
+    return tuple(
+        sorted(groups.values(), key=lambda group: (group.slug != first or not first, not group.slug))
+    )
 
 
 def _cause(groups: dict[str, Group], argument: Argument, place: Callable[[str], Place]) -> Cause:

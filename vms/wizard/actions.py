@@ -46,7 +46,7 @@ def perform(draft: Draft, slug: str, data: QueryDict) -> Target:
     draft.visited.add(slug)
     cloud.place_seed(draft)
     settle_boot(draft)
-    draft.store()
+    draft.store(note=go == "create")
     if go == "create":
         return _create(draft, data)
     _walk(draft, target, go, what)

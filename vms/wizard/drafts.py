@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.db.models import prefetch_related_objects
+
 from vms.config.secrets import masked
 from vms.errors import ConfigError
 from vms.forms.fields import sentence
 from vms.forms.hardware import decompose
 from vms.hardware import part_of
 from vms.models import VM
-from vms.models.configuration import config_of, save_config, with_parts
+from vms.models.configuration import config_of, save_config
 from vms.wizard.offers import Offers
 from vms.wizard.tabs import SLUGS, tab_of
 
 Texts = dict[str, str]
+PARTS = ("disks__volume__storage", "disks__storage", "nics")
+"""What :func:`config_of` reads besides the row."""
 
 
 class Draft:
@@ -84,25 +88,31 @@ class Draft:
         self.errors.pop(slot, None)
         self.touched = {name for name in self.touched if not name.startswith(f"{slot}.")}
 
-    def store(self) -> None:
-        """Save the configuration and the notes. A key that cannot stand keeps its former value, the new
-        text stays in its field and the reason under it; everything else is saved."""
-        wanted = dict(self.mapping)
+    def store(self, *, note: bool = True) -> None:
+        """Save the configuration, and with ``note`` the notes. A key that cannot stand keeps its former
+        value, the new text stays in its field and the reason under it; everything else is saved."""
+        wanted, node = dict(self.mapping), self.vm.node
         for _ in range(len(wanted) + 1):
             try:
                 if wanted != self.saved or not self.vm.digest:
                     save_config(self.vm, wanted)
+                    self.vm.node = node  # the same row; it need not be read again
+                    self._read_again()
                 break
             except ConfigError as error:
                 if not self._give_way(wanted, error):
                     break
-        else:
-            wanted = dict(self.saved)
-        self.mapping = config_of(with_parts(VM.everything.filter(pk=self.vm.pk)).get())
-        if self.saved and self.mapping != self.saved:
+        self.mapping = dict(self.saved)
+        if note:
+            self.remember()
+
+    def _read_again(self) -> None:
+        """What was saved, as it was stored; what stood before is kept to mark the difference."""
+        prefetch_related_objects([self.vm], *PARTS)
+        stored = config_of(self.vm)
+        if self.saved and stored != self.saved:
             self.rest["previous"] = masked(self.saved)
-        self.saved = dict(self.mapping)
-        self.remember()
+        self.saved = stored
 
     def _give_way(self, wanted: Texts, error: ConfigError) -> bool:
         changed = False

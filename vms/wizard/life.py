@@ -57,10 +57,12 @@ def drafts_of(user: Any) -> QuerySet[VM]:
     return rows.order_by("-modified")
 
 
-def find(user: Any, vmid: int) -> VM | None:
-    """The draft with this number, or that once had it; None when there is none for this user."""
+def find(user: Any, vmid: int, *, parts: bool = False) -> VM | None:
+    """The draft with this number, or that once had it; None when there is none for this user. ``parts``:
+    its drives and cards are read with it."""
     rows = drafts_of(user)
-    found = with_parts(rows.filter(vmid=vmid)).first()
+    wanted = rows.filter(vmid=vmid)
+    found: VM | None = (with_parts(wanted) if parts else wanted).first()
     return found or next((vm for vm in rows if vmid in vm.draft.get("was", ())), None)
 
 

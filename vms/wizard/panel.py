@@ -26,6 +26,7 @@ class Panel:
 
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
+        self._forms: dict[str, OptionForm] = {}
 
     @property
     def tab(self) -> Tab:
@@ -91,18 +92,26 @@ class Panel:
         return made
 
     def form(self, slot: str = "", *, lenient: bool = False) -> OptionForm:
-        """The form as it stands: saved values, what was typed over them, every error on its field.
+        """The form as it stands: saved values, what was typed over them, every error on its field. It is made
+        once: after a change of the draft, ask a new panel.
 
         ``lenient``: do not complain about fields that nobody has filled in yet.
         """
+        made = self._forms.get(slot) or self._forms.setdefault(slot, self._form(slot))
+        emptied = self.draft.typed.get(self.scope(slot), {})
+        early = [name for name in made.errors if name not in emptied and _only_missing(made, name)]
+        if not lenient or not early:
+            return made
+        made = self._form(slot)
+        for name in early:
+            del made.errors[name]
+        return made
+
+    def _form(self, slot: str) -> OptionForm:
         scope = self.scope(slot)
         values = {**self.values(slot), **self.draft.typed.get(scope, {})}
         form = OptionForm(self.fields(values, slot), values)
         form.blame(self.draft.errors.get(scope, {}) | self.check(values, slot))
-        if lenient:
-            emptied = self.draft.typed.get(scope, {})
-            for name in [name for name in form.errors if name not in emptied and _only_missing(form, name)]:
-                del form.errors[name]
         return form
 
     def valid(self) -> bool:
@@ -126,7 +135,8 @@ class Panel:
         self.draft.forgive(scope)
         self.draft.touch({self.full(name, slot) for name in touched})
         again = (touched | (set(posted) & set(typed))) - bad
-        good = {name: texts[name] for name in again if name in texts and texts[name] != saved.get(name)}
+        kept = [name for name in self.names if name in again and name in texts]
+        good = {name: texts[name] for name in kept if texts[name] != saved.get(name)}
         return self.take(good, {**values, **texts}, slot)
 
     def _posted(self, data: QueryDict, slot: str) -> Texts:
@@ -144,14 +154,21 @@ class Panel:
         return posted
 
     def put(self, good: Mapping[str, str], slot: str) -> None:
-        """Write schema options; what the schema refuses is noted on its field."""
-        for name, text in good.items():
-            if name in EXTRAS:
-                continue
-            try:
-                write(self.mapping, self.full(name, slot), text)
-            except ConfigError as error:
-                self.draft.blame(self.scope(slot), name, sentence(error), text)
+        """Write schema options; what the schema refuses is noted on its field. Parts that need each other
+        (a gateway its address) may come and go in any order: what is refused is tried again at the end."""
+        later = [name for name in good if name not in EXTRAS and self._refused(name, good[name], slot)]
+        for name in reversed(later):
+            error = self._refused(name, good[name], slot)
+            if error is not None:
+                self.draft.blame(self.scope(slot), name, sentence(error), good[name])
+
+    def _refused(self, name: str, text: str, slot: str) -> ConfigError | None:
+        """Write one option; the error when it cannot stand beside the others now."""
+        try:
+            write(self.mapping, self.full(name, slot), text)
+        except ConfigError as error:
+            return error
+        return None
 
 
 def _only_missing(form: Any, name: str) -> bool:

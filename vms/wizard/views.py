@@ -88,7 +88,7 @@ def wizard_tab(request: HttpRequest, draft: int, tab: str) -> HttpResponse:
     """One tab of a draft."""
     if tab not in SLUGS:
         raise Http404("There is no such tab.")
-    vm = life.find(request.user, draft)
+    vm = life.find(request.user, draft, parts=request.method == "GET")
     if vm is None or vm.lock:
         return _no_draft(request, draft, vm)
     if vm.vmid != draft and request.method == "GET":
@@ -106,7 +106,7 @@ def wizard_tab(request: HttpRequest, draft: int, tab: str) -> HttpResponse:
 def _post(request: HttpRequest, vm: VM, tab: str) -> HttpResponse:
     """Save, then show the same tab again (htmx) or go to the next one."""
     with transaction.atomic():
-        VM.everything.select_for_update().get(pk=vm.pk)
+        VM.everything.select_for_update().only("pk").get(pk=vm.pk)
         locked = with_parts(VM.everything.filter(pk=vm.pk)).get()
         found = Draft(locked, request.user)
         life.place_failures(found)

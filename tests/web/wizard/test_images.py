@@ -89,6 +89,8 @@ def test_a_cloud_image_in_one_pass(hand: Hand, images: list[Volume]) -> None:
     assert {key: config[key] for key in wanted} == wanted
     assert config["ipconfig0"] == "gw=10.0.0.1,ip=10.0.0.5/24"
     assert "%0Assh-rsa%20" in config["sshkeys"]
+    hand.press("save", ipconfig0__ip="", ipconfig0__gw="")
+    assert "ipconfig0" not in hand.config
     assert hand.value("medium") == "cloud"
     assert f"{KEY}\n{OTHER}</textarea>" in html.unescape(hand.html).replace("\r", "")
     hand.next()
