@@ -306,7 +306,8 @@ def parts(text: str) -> list[str]:
 EXPECTED = {
     "name": "every-field", "onboot": "1", "startup": "2,up=30,down=120", "arch": "x86_64",
     "tags": "prod;web", "ostype": "w2k8", "ide2": "local:iso/system.iso,media=cdrom,size=1M",
-    "ide0": "local:iso/drivers.iso,media=cdrom,size=1M", "vga": "qxl", "machine": "pc-q35-7.2", "bios": "ovmf",
+    "ide0": "local:iso/drivers.iso,media=cdrom,size=1M", "vga": "qxl",
+    "machine": "pc-q35-7.2", "bios": "ovmf",
     "efidisk0": "local:1,efitype=4m,format=raw,pre-enrolled-keys=0", "scsihw": "virtio-scsi-single",
     "agent": "1", "tpmstate0": "local:1,version=v1.2",
     "scsi0": "local:32,format=qcow2,iothread=1",

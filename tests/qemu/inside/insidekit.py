@@ -144,13 +144,19 @@ async def make_volumes(lab: Lab, config: Mapping[str, str], images: Mapping[str,
 async def start(lab: Lab, config: Mapping[str, str], extra: Sequence[str] = ()) -> Guest:
     """Start a complete configuration on the bench, its cards on taps that lead nowhere."""
     lab.facts = dataclasses.replace(lab.facts, bridges=(BRIDGE,))
+    from vms.operations.start import unplugged
+
     parsed = VMConfig.parse(config)
     if "tpmstate0" in config:
         await lab.start_tpm(VMID, lab.storage.path(config["tpmstate0"].split(",")[0]))
     with Wires(parsed) as wires:
         context = dataclasses.replace(lab.context(VMID), taps=wires.taps)
-        argv = [*command(parsed, context), *extra]
-        return await lab.start_argv(VMID, argv, pass_fds=wires.fds)
+        argv = [*command(parsed, context), *extra, "-S"]
+        guest = await lab.start_argv(VMID, argv, pass_fds=wires.fds)
+    for key in unplugged(config):  # as every start does before the guest runs
+        await guest.monitor.set_link(key, up=False)
+    await guest.monitor.cont()
+    return guest
 
 
 async def live(
