@@ -80,7 +80,8 @@
     const row = event.target.closest(".row"), value = Number(event.target.value);
     let note = row.querySelector(".field-note");
     if (!note) { note = document.createElement("span"); note.className = "field-note"; row.append(note); }
-    note.textContent = event.target.value.trim() && Number.isFinite(value) ? `${Number((value * 8).toPrecision(6))} Mbit/s` : "";
+    const bits = value * 8 * 1.048576; // MB of 2^20 bytes, as Proxmox counts them
+    note.textContent = event.target.value.trim() && Number.isFinite(bits) ? `about ${bits >= 10 ? Math.round(bits) : Number(bits.toPrecision(2))} Mbit/s` : "";
   });
 
   // The flag table's search.

@@ -33,6 +33,12 @@ def add_nic(draft: Draft) -> str:
     return free
 
 
+def megabits(rate: float) -> str:
+    """A limit in MB/s (of 2^20 bytes, as Proxmox counts them) as networks are told (rule R27)."""
+    bits = rate * 8 * 1.048576
+    return f"about {bits:.0f} Mbit/s" if bits >= 10 else f"about {bits:.2g} Mbit/s"
+
+
 def unplug_all(draft: Draft) -> None:
     """No network device; the cards come back as they were when the choice is undone."""
     for slot in nic_slots(draft):
@@ -89,7 +95,7 @@ class Network(Panel):
         elif values.get("tag") and bridge.get("vlan_aware") is False:
             fields["tag"].note = f"{values['bridge']} is not VLAN-aware."
         try:
-            fields["rate"].note = f"{float(values.get('rate', '')) * 8:g} Mbit/s"
+            fields["rate"].note = megabits(float(values.get("rate", "")))
         except ValueError:
             fields["rate"].note = ""
 
