@@ -67,6 +67,7 @@ MATRIX: dict[str, Case] = {
     "vms:volume_delete": change(("local",), lambda scene: {"volume": scene.free_iso.pk}),
     "vms:importconf": change(data={"text": "name: x\n"}, without=403, allowed=200, also_get=True),
     "vms:create": change(without=403, also_get=True),
+    "vms:wizard_duplicate": change(VMID, allowed=303),
     "vms:wizard_resume": page((DRAFT,), allowed=302),
     "vms:wizard_tab": page((DRAFT, "general")),
     "console:vm_console": page(VMID),
