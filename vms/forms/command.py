@@ -9,6 +9,7 @@ import posixpath
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from vms.hardware.context import RuntimePaths
 from vms.hardware.parts import Part
@@ -82,6 +83,7 @@ def told(
     gone, come = difference(before, now) if before is not None else ([], [])
     fresh = {argument.words for argument in come}
     groups: dict[str, Group] = {}
+    place = cache(place)
     for part in now:
         argument = Argument(part.key, tuple(masked(word) for word in part.argv()))
         mark = ADDED if argument.words in fresh else ""

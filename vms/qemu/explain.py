@@ -72,6 +72,7 @@ def difference(before: Sequence[Part], after: Sequence[Part]) -> tuple[list[Argu
     """What a change takes away and what it adds."""
     old = [Argument(part.key, tuple(masked(word) for word in part.argv())) for part in before]
     new = [Argument(part.key, tuple(masked(word) for word in part.argv())) for part in after]
-    gone = [argument for argument in old if argument.words not in {item.words for item in new}]
-    come = [argument for argument in new if argument.words not in {item.words for item in old}]
+    before_words, after_words = {item.words for item in old}, {item.words for item in new}
+    gone = [argument for argument in old if argument.words not in after_words]
+    come = [argument for argument in new if argument.words not in before_words]
     return gone, come
