@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from vms.config.privileged import operators_only
 from vms.config.rules import findings
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, ConfigErrors, VMError
@@ -37,8 +38,6 @@ from vms.operations.base import OPERATIONS, submit
 
 SECRET_KEYS = frozenset({"cipassword"})
 """Written elsewhere, never shown: kept as they are."""
-OPERATOR_KEYS = frozenset({"args", "hookscript"})
-"""Reach the host itself: a superuser's alone."""
 POWER = ("qmstart", "qmshutdown", "qmstop", "qmreset", "qmpause", "qmresume")
 
 
@@ -152,8 +151,10 @@ class VMForm(forms.ModelForm[VM]):
             wanted[key] = value.strip()
         stored = self.stored()
         wanted.update({key: stored[key] for key in SECRET_KEYS & stored.keys()})
-        for key in sorted(OPERATOR_KEYS):
-            if wanted.get(key) != stored.get(key) and not self.request.user.is_superuser:
+        changed = [key for key in wanted.keys() | stored.keys() if wanted.get(key) != stored.get(key)]
+        for key in sorted(changed):
+            reaches = operators_only(key, wanted.get(key) or stored[key])
+            if reaches and not self.request.user.is_superuser:
                 raise ValidationError(f"Only a superuser may change {key}.")
         return wanted
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vms.config import conffile
+from vms.config.privileged import operators_only
 from vms.config.rules import Severity
 from vms.config.vmconfig import VMConfig, parse_value
 from vms.errors import ConfigError
@@ -30,10 +31,6 @@ OF_THE_MOMENT = frozenset(
 )  # fmt: skip
 """What a file says of a machine's moment at its old home."""
 
-_OPERATORS = frozenset(
-    {"args", "hookscript", "arch", "affinity", "hugepages", "keephugepages", "ivshmem", "amd-sev",
-     "intel-tdx", "spice_enhancements"}
-)  # fmt: skip
 _OWNER = re.compile(r"(?:^|/)(?:vm|base)-([1-9][0-9]{2,8})-(?:disk-\d+|cloudinit)(?:\.\w+)?$")
 
 
@@ -138,18 +135,6 @@ def _leave_out(found: Reading, operator: bool) -> None:
             found.mapping["sockets"] = number
             found.mapping.pop("cores", None)
         found.notes.append(Note("info", "'smp' was written as 'sockets'", found.lines.get("smp", 0), "smp"))
-
-
-def operators_only(key: str, text: str) -> bool:
-    """Whether an option reaches past the machine into its node (Proxmox leaves these to root)."""
-    kind = key.rstrip("0123456789")
-    if key in _OPERATORS or kind == "parallel":
-        return True
-    if kind == "serial":
-        return text != "socket"
-    if kind in ("usb", "hostpci"):
-        return "mapping=" not in text and text.partition(",")[0].removeprefix("host=") != "spice"
-    return False
 
 
 def _drives(found: Reading, storage_map: Mapping[str, str]) -> None:

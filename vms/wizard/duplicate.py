@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from vms import access
+from vms.config.privileged import operators_only
 from vms.config.vmconfig import parse_value
 from vms.forms.hardware import compose, decompose
 from vms.hardware import part_of
@@ -22,7 +23,6 @@ ITS_OWN = frozenset(
     )
 )
 """Keys that say who a machine is, what it did, or a secret: a copy has none of them."""
-OPERATORS_ONLY = frozenset({"args", "affinity", "arch"})
 FORMATS = ("raw", "qcow2")
 
 
@@ -54,7 +54,7 @@ def copied(source: VM, draft: Draft) -> Texts:
     rows = {disk.slot: disk for disk in source.disks.all()}
     found: Texts = {}
     for key, text in config_of(source).items():
-        barred = key in OPERATORS_ONLY and not draft.user.is_superuser
+        barred = operators_only(key, text) and not draft.user.is_superuser
         if key in ITS_OWN or barred or slot_kind(key) == "unused":
             continue
         if key in rows:

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.http import QueryDict
 
+from vms.config.privileged import operators_only
 from vms.config.vmconfig import parse_value
 from vms.errors import ConfigError
 from vms.forms.fields import TYPED_LIMIT, sentence
@@ -25,7 +26,6 @@ from vms.wizard.tabs import BUSES, BY_SLUG, tab_of
 
 GENERAL = ("vmid", "name", "pool")
 """What the General tab takes besides configuration keys."""
-OPERATORS_ONLY = frozenset({"arch", "affinity"})
 NO_VALUES = frozenset({"csrfmiddlewaretoken", "node", "preset"})
 PREFILL_LIMIT = 200
 """Values an address may carry; a whole machine has fewer."""
@@ -87,7 +87,7 @@ def fault(user: Any, key: str, text: str) -> str:
         return f"There is no option '{key[:40]}'."
     if not tab_of(key, {key: text}):
         return f"'{key}' is not set in the wizard; set it on the machine's page afterwards."
-    if key in OPERATORS_ONLY and not user.is_superuser:
+    if operators_only(key, text) and not user.is_superuser:
         return f"Only an operator may set '{key}'."
     try:
         parse_value(key, text)
