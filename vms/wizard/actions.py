@@ -73,6 +73,10 @@ def overtaken(draft: Draft, data: QueryDict) -> bool:
 def _submit(draft: Draft, slug: str, data: QueryDict) -> str:
     """Save the fields that were sent; answers the slot that is being edited, by its name now."""
     panel = Panels.one(draft, slug)
+    if slug == "confirm":
+        # No part of the configuration, yet a choice: the page that answers must not untick it.
+        draft.stash["start"] = "1" if "start" in data else "0"
+        return ""
     if slug == "network" and "none_shown" in data:
         without = "no_net" in draft.stash
         if ("none" in data) != without:

@@ -72,6 +72,7 @@ def _confirm(draft: Draft, advice: list[preview.Advice]) -> dict[str, Any]:
     return {
         "groups": review.groups(draft), "costs": review.costs(draft), "start_reason": review.may_start(draft),
         "blocked": any(item.severity == "block" for item in advice),
+        "start": draft.stash.get("start") == "1",
     }  # fmt: skip
 
 

@@ -233,17 +233,19 @@ def layer_at(url: str) -> Iterator[None]:
 @contextlib.contextmanager
 def database_at(path: Path) -> Iterator[None]:
     """Make this process's default database the file at ``path``; ``DATABASE_URL`` goes before."""
-    from django.db import connection, connections
+    from django.db import connections
 
     if os.environ.get("DATABASE_URL"):
         yield
         return
-    connection.close()
-    settings = connections.settings["default"]
-    before = dict(settings)
-    settings["NAME"] = connection.settings_dict["NAME"] = str(path)
+    # A connection of its own: pytest-django's test database in memory ignores close() and lives on.
+    settings, aside = connections.settings["default"], connections["default"]
+    before = settings["NAME"]
+    del connections["default"]
+    settings["NAME"] = str(path)
     try:
         yield
     finally:
-        connection.close()
-        settings["NAME"] = connection.settings_dict["NAME"] = before["NAME"]
+        connections["default"].close()
+        settings["NAME"] = before
+        connections["default"] = aside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,14 @@ def test_create_submits_one_task_and_shows_it_live(hand: Hand) -> None:
     again = hand.client.post(hand.url, {"go": "create"})
     assert again.status_code == 200
     assert Task.objects.count() == 1
+
+
+def test_the_tick_for_start_survives_the_save_it_causes(hand: Hand) -> None:
+    hand.to("confirm")
+    hand.change(start="on")
+    assert re.search(r'name="start" checked', hand.client.get(hand.url).content.decode())
+    hand.change(start=None)
+    assert not re.search(r'name="start" checked', hand.client.get(hand.url).content.decode())
 
 
 def test_without_start_the_task_is_not_told_to(hand: Hand) -> None:
