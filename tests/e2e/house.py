@@ -120,8 +120,11 @@ class House:
         return found
 
     def role_pid(self, name: str) -> int:
-        """The process of a role: web, worker, console or redis."""
-        return int((self.home / "run" / f"{name}.pid").read_text().split()[0])
+        """The process of a role: web, worker, console or redis. The first page may come before the others."""
+        file, deadline = self.home / "run" / f"{name}.pid", time.monotonic() + 15
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return int(file.read_text().split()[0])
 
     def guest_pid(self, vmid: int) -> int | None:
         """QEMU's process of that VM, from its pid file; ``None`` when it does not run."""
