@@ -6,6 +6,7 @@ import html
 import os
 import re
 import shlex
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -176,7 +177,8 @@ def test_the_copied_command_runs(
     script = copied(page)
     socket = re.search(r"path=([^,\s]+qmp\.sock)", script)
     assert socket
-    process = subprocess.Popen(["sh", "-c", f"{script} -S"], stderr=subprocess.PIPE)
+    # A session of its own: the shell stays QEMU's parent, and only the whole group ends both.
+    process = subprocess.Popen(["sh", "-c", f"{script} -S"], stderr=subprocess.PIPE, start_new_session=True)
     try:
         deadline = time.monotonic() + 30
         while not os.path.exists(socket[1]) and time.monotonic() < deadline and process.poll() is None:
@@ -184,7 +186,7 @@ def test_the_copied_command_runs(
         assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
         assert asked(Monitor, Path(socket[1])) == ("prelaunch", 2048 << 20)
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
 
 
