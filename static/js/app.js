@@ -80,7 +80,10 @@
   document.addEventListener("htmx:responseError", (event) => {
     const status = event.detail.xhr.status;
     if (status === 401) return;
-    if (event.detail.requestConfig.verb !== "get") say(status === 404 ? "That no longer exists." : `The server answered ${status}. Nothing was changed.`, "error");
+    if (event.detail.requestConfig.verb !== "get") say(`The server answered ${status}. Nothing was changed.`, "error");
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.xhr.status === 404 && event.detail.requestConfig.verb !== "get") say("That no longer exists.", "error");
   });
   document.addEventListener("htmx:sendError", (event) => {
     if (event.detail.requestConfig.verb !== "get") say("The server cannot be reached. Nothing was sent.", "error");

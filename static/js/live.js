@@ -64,8 +64,8 @@
   setInterval(() => { if (!document.hidden) changed(null); }, POLL);
   document.addEventListener("visibilitychange", () => { if (!document.hidden && Date.now() - heard > POLL) changed(null); });
 
-  // What a fragment showed is gone: say so in its place and stop asking.
-  document.addEventListener("htmx:responseError", (event) => {
+  // What a fragment showed is gone, which is an answer and no error: say so in its place and stop asking.
+  document.addEventListener("htmx:afterRequest", (event) => {
     const element = event.detail.elt;
     if (event.detail.xhr.status !== 404 || !element.matches?.("[data-topic]")) return;
     element.removeAttribute("data-topic");

@@ -51,8 +51,11 @@ def quiet(page: Page) -> Iterator[list[str]]:
     said: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:
-        refusal = "status of 422" in message.text  # an answer that the page shows in words
-        if message.type == "error" and not refusal:
+        # Answers that the page shows in words: a refused form, a fragment of something that was removed.
+        answered = "status of 422" in message.text or (
+            "status of 404" in message.text and "?part=" in message.location["url"]
+        )
+        if message.type == "error" and not answered:
             said.append(f"{page.url}: {message.text}")
 
     page.on("console", hear)

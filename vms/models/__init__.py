@@ -5,6 +5,7 @@ from vms.models.disk import Disk
 from vms.models.nic import Nic
 from vms.models.node import Node
 from vms.models.pool import Pool
+from vms.models.snapshot import Snapshot
 from vms.models.storage import Storage, StorageStatus, Volume
 from vms.models.task import Task, TaskLogLine
 from vms.models.vm import VM
@@ -17,6 +18,7 @@ __all__ = [
     "Nic",
     "Node",
     "Pool",
+    "Snapshot",
     "Storage",
     "StorageStatus",
     "Task",

@@ -78,6 +78,7 @@ class Volume(models.Model):
     ``name`` is ``100/vm-100-disk-0.qcow2`` for a disk on a directory, ``iso/debian.iso`` for an ISO,
     ``import/debian-12.qcow2`` for an image that disks are made from.
     ``vmid`` is the owner (the number in the name): only its destroy removes the volume.
+    ``base`` is the read-only volume a linked clone lies on; it stays while a clone needs it.
     ``present`` is false once a scan no longer finds the file; the row stays, so that the error can say so.
     """
 
@@ -95,6 +96,9 @@ class Volume(models.Model):
     format = models.CharField(max_length=8)
     size = models.BigIntegerField(default=0, help_text="Virtual size in bytes.")
     vmid = models.PositiveIntegerField(null=True, blank=True, db_index=True)
+    base = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="clones"
+    )
     present = models.BooleanField(default=True)
     sha256 = models.CharField(max_length=64, blank=True)
     created = models.DateTimeField(auto_now_add=True)

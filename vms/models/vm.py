@@ -29,6 +29,10 @@ class VM(models.Model):
     ``status`` is what was last observed of its process, ``lock`` what is being done to it (PVE's words),
     ``launch`` the record of its present or last run: pid, start time, machine version, configuration.
     ``options`` holds every configuration key that has no column, ``pending`` what waits for a cold start.
+    ``parent`` is the snapshot the current state comes from. ``vmstate`` holds saved memory (of a hibernated
+    VM, or of a template whose clones begin running) and ``saved`` what is needed to read it again.
+    ``guard`` says why and by whom protection was switched on; ``trash`` who threw the VM away and when, and
+    ``purge_after`` when it goes for good.
     Read the configuration with :func:`vms.models.configuration.config_of`; write it with ``save_config``.
     """
 
@@ -64,6 +68,16 @@ class VM(models.Model):
     options = models.JSONField(default=dict, blank=True)
     pending = models.JSONField(default=dict, blank=True)
     digest = models.CharField(max_length=40, blank=True, editable=False)
+    parent = models.ForeignKey(
+        "vms.Snapshot", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
+    vmstate = models.ForeignKey(
+        "vms.Volume", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="states"
+    )
+    saved = models.JSONField(default=dict, blank=True, editable=False)
+    guard = models.JSONField(default=dict, blank=True, editable=False)
+    trash = models.JSONField(default=dict, blank=True, editable=False)
+    purge_after = models.DateTimeField(null=True, blank=True, db_index=True, editable=False)
 
     status = models.CharField(max_length=16, choices=Status, default=Status.STOPPED, editable=False)
     status_since = models.DateTimeField(null=True, blank=True, editable=False)

@@ -128,6 +128,9 @@ class Context(Protocol):
     def on_undo(self, text: str, work: Callable[[], Awaitable[None]]) -> None:
         """Register the inverse of a host step just made; run (last first) unless the operation succeeds."""
 
+    def step(self, name: str) -> None:
+        """The border between two host steps, by name: where a fault test kills the worker."""
+
     def at_end(self, work: Callable[[], None]) -> None:
         """Do database work in the transaction that ends the task well. Dropped by a roll-back."""
 

@@ -25,7 +25,8 @@ class Volume:
     """One disk image, ISO or image to import.
 
     ``size`` is what a guest sees, ``used`` what it takes on the storage, both in bytes; ``vmid`` is
-    the owner's, ``None`` for what a library holds. ``path`` is where this node finds it.
+    the owner's, ``None`` for what a library holds. ``path`` is where this node finds it. ``base`` is the
+    volume id of the read-only volume below a linked clone, empty for what stands alone.
     """
 
     volid: str
@@ -35,6 +36,7 @@ class Volume:
     used: int
     path: Path
     vmid: int | None = None
+    base: str = ""
 
     @property
     def name(self) -> str:
@@ -100,6 +102,52 @@ class Storage(Protocol):
 
     async def allocate_seed(self, vmid: int, content: bytes, fmt: DiskFormat = "raw") -> Volume:
         """The VM's cloud-init drive holding ``content``; replaces the one that is there."""
+
+    async def allocate_state(self, vmid: int, name: str, size: int) -> Volume:
+        """An empty file for a guest's saved memory, ``vm-101-state-NAME.raw``, with room for ``size`` bytes.
+
+        Sparse: ``size`` is only checked against the free room, the file grows as it is written.
+        """
+
+    async def copy(
+        self, vmid: int, source: Volume, fmt: DiskFormat, progress: Callable[[float], Awaitable[None]],
+        *, snapshot: str = "",
+    ) -> Volume:  # fmt: skip
+        """A new disk of VM ``vmid`` holding all of ``source``, a volume of ours that no guest writes.
+
+        ``snapshot``: as it was in that snapshot of its own. When it raises or is cancelled, nothing is left.
+        """
+
+    async def clone(self, vmid: int, base: str) -> Volume:
+        """A new disk of VM ``vmid`` that lies on the base volume ``base`` and holds only what differs."""
+
+    async def to_base(self, volid: str) -> Volume:
+        """Make a disk read-only and give it a base's name (``base-900-disk-0.qcow2``), so that clones may lie
+        on it. Undone by :meth:`from_base`."""
+
+    async def from_base(self, volid: str) -> Volume:
+        """The inverse of :meth:`to_base`; only for a base no clone lies on."""
+
+    async def rename(self, volid: str, vmid: int) -> Volume:
+        """Give a disk to VM ``vmid``, under the lowest number that is free there."""
+
+    async def resize(self, volid: str, size: int) -> Volume:
+        """Let a disk no guest has open grow to ``size`` bytes. It never shrinks."""
+
+    def snapshot_refusal(self, volid: str) -> str:
+        """Why this volume cannot be part of a snapshot, as a sentence; empty when it can."""
+
+    async def snapshot(self, volid: str, name: str) -> None:
+        """Take a snapshot of a disk no guest has open. Undone by :meth:`delete_snapshot`."""
+
+    async def revert(self, volid: str, name: str) -> None:
+        """Make a disk no guest has open what it was in the snapshot; what came after is lost."""
+
+    async def delete_snapshot(self, volid: str, name: str) -> None:
+        """Remove a snapshot of a disk no guest has open. One that is gone already is no error."""
+
+    async def snapshots(self, volid: str) -> list[str]:
+        """The names of the snapshots inside a disk, also while a guest has it open."""
 
     async def free(self, volid: str) -> None:
         """Delete a volume for good. One that is gone already is no error."""

@@ -12,6 +12,7 @@ from vms.errors import StateError, VMError
 from vms.models import VM, Task, TaskLogLine
 from vms.operations.base import NodeServices
 from vms.tasks import queue
+from vms.worker import faults
 from vms.worker.database import Database
 
 P = ParamSpec("P")
@@ -101,6 +102,10 @@ class TaskContext:
     def last_work(self) -> list[Callable[[], None]]:
         """What :meth:`at_end` was given."""
         return list(self._last)
+
+    def step(self, name: str) -> None:
+        """The border between two host steps, by name: where a fault test kills the worker."""
+        faults.reached(self.task.type, name)
 
     # ---- the way back
 
