@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ GOLDEN = sorted((ROOT / "tests" / "golden").glob("**/*.conf"))
 CORPUS = sorted((ROOT.parent / "shared" / "corpus" / "cfg2cmd").glob("*.conf"))
 DISK_SIZE = 64 << 20
 VMID = 8006
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +79,15 @@ def with_bridges(lab: Lab, config: VMConfig) -> None:
 def case(path: Path) -> Any:
     """A parameter named after the file and the folder it came from."""
     return pytest.param(path, id=f"{path.parent.name}-{path.stem}")
+
+
+@pytest.fixture(autouse=True)
+def no_shared_memory_left() -> Iterator[None]:
+    """QEMU makes the files of ``ivshmem`` and leaves them; the next run shall find a box as fresh as this."""
+    before = set(SHARED_MEMORY.glob("pve-shm-*"))
+    yield
+    for path in set(SHARED_MEMORY.glob("pve-shm-*")) - before:
+        path.unlink()
 
 
 @pytest.mark.parametrize("path", [case(path) for path in (*GOLDEN, *CORPUS)])

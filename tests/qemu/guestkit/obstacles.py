@@ -114,7 +114,9 @@ def missing_for_argv(argv: Sequence[str], qemu: QemuKnows) -> list[str]:
             words = (word.lstrip("+-").partition("=")[0].replace("_", "-") for word in text.split(",")[1:])
             found += [f"this QEMU's CPUs have no {w}" for w in words if w not in qemu.cpu_properties]
         elif option == "-object":
-            found += _absent(values.get("mem-path"))
+            # QEMU makes the file itself where the folder is there.
+            path = values.get("mem-path")
+            found += _absent(Path(str(path)).parent) if path else []
         elif option == "-chardev" and "server" not in values:
             found += _absent(values.get("path"))
     return found
