@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path, register_converter
 
-from vms.views import dashboard, importconf, nodes, power, shell, storage, tasks, upload, vm
+from vms.views import dashboard, hardware, importconf, nodes, power, shell, storage, tasks, upload, vm
 from vms.wizard.urls import urlpatterns as wizard_urls
 
 
@@ -28,7 +28,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", dashboard.dashboard, name="dashboard"),
     path("tree", shell.tree, name="tree"),
     path("vms/<vmid:vmid>", vm.vm_summary, name="vm_summary"),
-    path("vms/<vmid:vmid>/hardware", vm.vm_hardware, name="vm_hardware"),
+    path("vms/<vmid:vmid>/hardware", hardware.vm_hardware, name="vm_hardware"),
     path("vms/<vmid:vmid>/options", vm.vm_options, name="vm_options"),
     path("vms/<vmid:vmid>/tasks", vm.vm_tasks, name="vm_tasks"),
     path("vms/<vmid:vmid>/ask/<slug:verb>", power.vm_ask, name="vm_ask"),

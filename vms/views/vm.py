@@ -1,4 +1,4 @@
-"""A VM's pages: summary, hardware, options, task history. A tab is an address, a live part a fragment."""
+"""A VM's pages: summary, options, task history. A tab is an address, a live part a fragment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from vms.config.secrets import masked
 from vms.models import VM, Task
 from vms.models.configuration import config_of, with_parts
 from vms.views import words
-from vms.views.command import command_of
 from vms.views.doors import signed_in, vm_or_404
 from vms.views.failures import last_failure
 from vms.views.nodes import accelerator
@@ -67,19 +66,6 @@ def addresses_of(vm: VM) -> list[str]:
             if text and not text.startswith(("127.", "::1", "fe80:")):
                 found.append(text)
     return found
-
-
-@signed_in
-@require_GET
-def vm_hardware(request: HttpRequest, vmid: int) -> HttpResponse:
-    """What the machine is made of, and the command that makes it so (``?part=command``)."""
-    if request.GET.get("part") != "rows":
-        vm = with_parts(VM.objects.filter(pk=vm_or_404(request, vmid).pk)).get()
-        context = {"vm": vm, "command": command_of(vm)}
-        if request.GET.get("part") == "command":
-            return render(request, "vms/_vm_command.html", context)
-        return configuration_page(request, vmid, "hardware", words.hardware_rows, context)
-    return configuration_page(request, vmid, "hardware", words.hardware_rows)
 
 
 @signed_in

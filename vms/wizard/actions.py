@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from django.http import QueryDict
 
 from vms.errors import ConfigError, VMError
-from vms.wizard import cloud, disks, follow, life, network, preview, system
+from vms.forms import disks, network
+from vms.wizard import cloud, follow, life, preview, system
 from vms.wizard.bootorder import settle_boot, settle_network
 from vms.wizard.drafts import Draft, locate
 from vms.wizard.panels import Panels, neighbour

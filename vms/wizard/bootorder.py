@@ -7,10 +7,10 @@ brings an order of its own, which must not name what is no longer there.
 
 from __future__ import annotations
 
+from vms.forms.disks import disk_slots
 from vms.forms.hardware import decompose
-from vms.wizard.disks import disk_slots
+from vms.forms.network import nic_slots
 from vms.wizard.drafts import Draft
-from vms.wizard.network import nic_slots
 
 BUS_ORDER = ("ide", "scsi", "virtio", "sata")
 """The order in which Proxmox looks for the first disk."""

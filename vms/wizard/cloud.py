@@ -14,10 +14,11 @@ from django import forms
 from vms.config.nocloud import seed_slot, ssh_keys
 from vms.config.vmconfig import VMConfig
 from vms.errors import VMError
+from vms.forms import disks
+from vms.forms.editing import Texts
 from vms.forms.hardware import compose, decompose
-from vms.wizard import disks
-from vms.wizard.drafts import Draft, Texts
-from vms.wizard.panel import Fields, hide
+from vms.forms.panel import Fields, hide
+from vms.wizard.drafts import Draft
 
 KEYS = (
     *("ciuser", "cipassword", "sshkeys", "ipconfig0.ip", "ipconfig0.gw", "ipconfig0.ip6", "ipconfig0.gw6"),

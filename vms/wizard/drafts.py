@@ -13,80 +13,40 @@ from django.db.models import prefetch_related_objects
 
 from vms.config.secrets import masked
 from vms.errors import ConfigError
+from vms.forms.editing import Editing, Texts
 from vms.forms.fields import sentence
 from vms.forms.hardware import decompose
 from vms.hardware import part_of
 from vms.models import VM
 from vms.models.configuration import config_of, save_config
-from vms.wizard.offers import Offers
 from vms.wizard.tabs import SLUGS, tab_of
 
-Texts = dict[str, str]
 PARTS = ("disks__volume__storage", "disks__storage", "nics")
 """What :func:`config_of` reads besides the row."""
 
 
-class Draft:
+class Draft(Editing):
     """One draft in one request. Change it through the panels, then :meth:`store`."""
 
     def __init__(self, vm: VM, user: Any) -> None:
-        self.vm = vm
-        self.user = user
-        self.mapping: Texts = config_of(vm)
+        super().__init__(vm, user, config_of(vm))
         self.saved: Texts = dict(self.mapping)
         memory: dict[str, Any] = dict(vm.draft)
-        self.touched: set[str] = set(memory.get("touched", ()))
+        self.touched = set(memory.get("touched", ()))
         self.visited: set[str] = set(memory.get("visited", ()))
         self.pressed: set[str] = set(memory.get("pressed", ()))
-        self.typed: dict[str, Texts] = dict(memory.get("typed", {}))
-        self.errors: dict[str, Texts] = dict(memory.get("errors", {}))
+        self.typed = dict(memory.get("typed", {}))
+        self.errors = dict(memory.get("errors", {}))
         self.before: dict[str, str | None] = dict(memory.get("before", {}))
         self.followed: str = memory.get("followed", "")
-        self.stash: Texts = dict(memory.get("stash", {}))
+        self.stash = dict(memory.get("stash", {}))
         self.was: list[int] = list(memory.get("was", ()))
         self.rest = {k: v for k, v in memory.items() if k not in _OWN}
-        self.offers = Offers(vm.node, user)
 
     @property
-    def facts(self) -> Any:
-        return self.offers.facts
-
-    def touch(self, names: set[str]) -> None:
-        """Remember that a person set these on purpose: no default replaces them any more."""
-        self.touched |= names
-
-    def keep(self, scope: str, typed: Mapping[str, str]) -> None:
-        """Remember texts of a tab (or one of its slots) that are no legal value yet."""
-        if typed:
-            self.typed[scope] = dict(typed)
-        else:
-            self.typed.pop(scope, None)
-
-    def blame(self, scope: str, name: str, text: str, typed: str | None = None) -> None:
-        """Note an error found while storing; it stays until that field is sent again."""
-        self.errors.setdefault(scope, {})[name] = text
-        if typed is not None:
-            self.typed.setdefault(scope, {})[name] = typed
-
-    def forgive(self, scope: str) -> None:
-        """Drop what was noted against a tab or slot: its fields were sent anew."""
-        self.errors.pop(scope, None)
-
-    def rename(self, old: str, new: str) -> None:
-        """Move everything known about slot ``old`` to slot ``new``."""
-        self.mapping[new] = self.mapping.pop(old)
-        for notes in (self.typed, self.errors):
-            if old in notes:
-                notes[new] = notes.pop(old)
-        moved = {name for name in self.touched if name.startswith(f"{old}.")}
-        self.touched = (self.touched - moved) | {f"{new}.{name.partition('.')[2]}" for name in moved}
-
-    def drop(self, slot: str) -> None:
-        """Remove a drive or network card and all notes about it."""
-        self.mapping.pop(slot, None)
-        self.typed.pop(slot, None)
-        self.errors.pop(slot, None)
-        self.touched = {name for name in self.touched if not name.startswith(f"{slot}.")}
+    def reserved(self) -> set[str]:
+        """The drive every machine made here has, and the second one for drivers."""
+        return {"ide2", "ide0"} if self.stash.get("drivers") == "1" else {"ide2"}
 
     def store(self, *, note: bool = True) -> None:
         """Save the configuration, and with ``note`` the notes. A key that cannot stand keeps its former

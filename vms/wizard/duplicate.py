@@ -8,13 +8,14 @@ from typing import Any
 from vms import access
 from vms.config.privileged import operators_only
 from vms.config.vmconfig import parse_value
+from vms.forms.editing import Texts
 from vms.forms.hardware import compose, decompose
 from vms.hardware import part_of
 from vms.models import VM, Disk
 from vms.models.configuration import DRIVE_KEYS, NEW_SEED, config_of, is_drive, slot_kind, with_parts
 from vms.models.disk import GIB
 from vms.operations import drafts
-from vms.wizard.drafts import Draft, Texts
+from vms.wizard.drafts import Draft
 
 ITS_OWN = frozenset(
     (

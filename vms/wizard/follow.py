@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vms.forms import disks, network
+from vms.forms.boards import board_of
+from vms.forms.disks import BUSES
+from vms.forms.editing import Texts
 from vms.forms.hardware import read, write
 from vms.hardware.osdefaults import OS_TYPES, os_defaults, os_group
-from vms.wizard import disks, network, system
-from vms.wizard.boards import board_of
-from vms.wizard.drafts import Draft, Texts
-from vms.wizard.tabs import BUSES
+from vms.wizard import system
+from vms.wizard.drafts import Draft
 
 LABELS = {
     "scsihw": "SCSI controller", "machine.type": "Machine", "bios": "BIOS", "tpm": "TPM",

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from vms import access
 from vms.errors import ConfigError
+from vms.forms.editing import Texts
 from vms.forms.fields import Choices, sentence
+from vms.forms.offers import gib
+from vms.forms.panel import Fields, Panel, disable
 from vms.models import VM, Node
 from vms.operations import drafts
 from vms.schema.types import normal_tags
-from vms.wizard.drafts import Texts
-from vms.wizard.offers import gib
-from vms.wizard.panel import Fields, Panel, disable
+from vms.wizard.drafts import Draft
+from vms.wizard.tabs import BY_SLUG
 
 
 class General(Panel):
     """Where the machine runs, its number, its name."""
 
     slug = "general"
+    sections = BY_SLUG["general"].sections
+    draft: Draft
 
     def values(self, slot: str) -> Texts:
         vm = self.draft.vm

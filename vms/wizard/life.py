@@ -9,15 +9,15 @@ from typing import Any
 from django.db.models import QuerySet
 
 from vms.errors import ConfigError
+from vms.forms import disks, network
 from vms.forms.hardware import write
+from vms.forms.processors import default_cpu
 from vms.models import VM, Node, Task
 from vms.models.configuration import with_parts
 from vms.operations import drafts
-from vms.wizard import disks, network
 from vms.wizard.drafts import Draft, locate
 from vms.wizard.follow import current, desired, put
 from vms.wizard.presets import lay_over
-from vms.wizard.processors import default_cpu
 from vms.wizard.system import settle
 from vms.wizard.tabs import SLUGS, tab_of
 

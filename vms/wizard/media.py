@@ -7,12 +7,14 @@ from typing import Any, cast
 from django.forms import RadioSelect
 
 from vms import access
+from vms.forms.editing import Texts
 from vms.forms.fields import Choices, OptionField
 from vms.forms.hardware import write
+from vms.forms.panel import Fields, Panel, hide
 from vms.hardware.osdefaults import OS_TYPES, os_group
 from vms.wizard import cloud, follow
-from vms.wizard.drafts import Texts
-from vms.wizard.panel import Fields, Panel, hide
+from vms.wizard.drafts import Draft
+from vms.wizard.tabs import BY_SLUG
 
 DRIVER_SLOT = "ide0"
 CD_SLOT = "ide2"
@@ -22,6 +24,8 @@ class OS(Panel):
     """What is installed, and from where."""
 
     slug = "os"
+    sections = BY_SLUG["os"].sections
+    draft: Draft
 
     def values(self, slot: str) -> Texts:
         stash = self.draft.stash

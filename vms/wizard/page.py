@@ -8,11 +8,13 @@ from typing import Any
 from django.forms import BoundField
 from django.http import HttpRequest, HttpResponse
 
+from vms.forms import disks, network
 from vms.forms.hardware import OptionForm, decompose
-from vms.wizard import disks, follow, life, network, preview, review
+from vms.forms.panel import Section
+from vms.wizard import follow, life, preview, review
 from vms.wizard.drafts import Draft
 from vms.wizard.panels import Panels, neighbour
-from vms.wizard.tabs import BY_SLUG, Section
+from vms.wizard.tabs import BY_SLUG
 
 COOKIE = "pvelite-advanced"
 YEAR = 365 * 86400

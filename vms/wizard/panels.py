@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vms.wizard.disks import Disks
+from vms.forms.disks import Disks
+from vms.forms.memory import Memory
+from vms.forms.network import Network
+from vms.forms.panel import Panel
+from vms.forms.processors import Cpu
 from vms.wizard.drafts import Draft
 from vms.wizard.general import General
 from vms.wizard.media import OS
-from vms.wizard.network import Network
-from vms.wizard.panel import Panel
-from vms.wizard.processors import Cpu
-from vms.wizard.system import Memory, System
+from vms.wizard.system import System
 from vms.wizard.tabs import SLUGS, TABS
 
 

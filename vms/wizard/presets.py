@@ -15,14 +15,17 @@ from django.http import QueryDict
 from vms.config.privileged import operators_only
 from vms.config.vmconfig import parse_value
 from vms.errors import ConfigError
+from vms.forms import disks, network
+from vms.forms.disks import BUSES
+from vms.forms.editing import Texts
 from vms.forms.fields import TYPED_LIMIT, sentence
 from vms.forms.hardware import compose, decompose
 from vms.hardware import known, part_of, slot_of
 from vms.models.configuration import is_drive
-from vms.wizard import disks, follow, network, system
-from vms.wizard.drafts import Draft, Texts, locate
+from vms.wizard import follow, system
+from vms.wizard.drafts import Draft, locate
 from vms.wizard.general import General
-from vms.wizard.tabs import BUSES, BY_SLUG, tab_of
+from vms.wizard.tabs import BY_SLUG, tab_of
 
 GENERAL = ("vmid", "name", "pool")
 """What the General tab takes besides configuration keys."""

@@ -8,13 +8,13 @@ from typing import Any, cast
 from django.db.models import Sum
 
 from vms import access
+from vms.forms.disks import disk_slots
 from vms.forms.fields import OptionField, OptionFlag, flat
 from vms.forms.hardware import decompose
+from vms.forms.offers import GIB, gib
+from vms.forms.panel import Panel
 from vms.models import VM
-from vms.wizard.disks import disk_slots
 from vms.wizard.drafts import Draft
-from vms.wizard.offers import GIB, gib
-from vms.wizard.panel import Panel
 from vms.wizard.panels import PANELS
 from vms.wizard.tabs import BY_SLUG, SLUGS
 

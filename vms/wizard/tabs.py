@@ -1,7 +1,7 @@
 """What stands on which tab, in Proxmox's order.
 
 A name is an option of the schema (``cores``, ``cpu.cputype``) or a choice only the wizard makes
-(:mod:`vms.wizard.extras`). On the two tabs that hold lists, a name without a dot is a part of the drive or
+(:mod:`vms.forms.extras`). On the two tabs that hold lists, a name without a dot is a part of the drive or
 network card being edited.
 """
 
@@ -10,14 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Section:
-    """Fields that stand together. ``advanced`` ones open with the Advanced toggle."""
-
-    names: tuple[str, ...]
-    legend: str = ""
-    advanced: bool = False
+from vms.forms import disks, memory, network, processors
+from vms.forms.disks import BUSES
+from vms.forms.panel import Section
 
 
 @dataclass(frozen=True)
@@ -76,66 +71,15 @@ TABS: tuple[Tab, ...] = (
         ),
         keys=("vga", "machine", "bios", "efidisk0", "scsihw", "agent", "tpmstate0"),
     ),
-    Tab(
-        "disks",
-        "Disks",
-        (
-            Section(("bus", "index", "controller", "import_storage", "image", "storage", "size", "format")),
-            Section(("cache", "discard", "iothread")),
-            Section(("ssd", "ro", "backup", "skip_replication", "aio"), advanced=True),
-            Section(
-                (
-                    *("mbps_rd", "mbps_rd_max", "mbps_wr", "mbps_wr_max"),
-                    *("iops_rd", "iops_rd_max", "iops_wr", "iops_wr_max"),
-                ),
-                "Bandwidth",
-                advanced=True,
-            ),
-        ),
-        lists="disk",
-    ),
-    Tab(
-        "cpu",
-        "CPU",
-        (
-            Section(("sockets", "cores", "cpu.cputype", "total")),
-            Section(("vcpus", "cpulimit", "affinity", "cpuunits", "numa"), advanced=True),
-            Section(("flags",), "Extra CPU flags", advanced=True),
-        ),
-        keys=("sockets", "cores", "cpu", "vcpus", "cpulimit", "affinity", "cpuunits", "numa"),
-    ),
-    Tab(
-        "memory",
-        "Memory",
-        (
-            Section(("memory.current",)),
-            Section(("balloon", "shares", "ballooning", "allow-ksm"), advanced=True),
-        ),
-        keys=("memory", "balloon", "shares", "allow-ksm"),
-    ),
-    Tab(
-        "network",
-        "Network",
-        (
-            Section(("bridge", "tag", "firewall", "model", "macaddr")),
-            Section(("link_down", "mtu", "rate", "queues"), advanced=True),
-        ),
-        lists="network device",
-    ),
+    Tab("disks", "Disks", disks.SECTIONS, lists="disk"),
+    Tab("cpu", "CPU", processors.SECTIONS, keys=processors.KEYS),
+    Tab("memory", "Memory", memory.SECTIONS, keys=memory.KEYS),
+    Tab("network", "Network", network.SECTIONS, lists="network device"),
     Tab("confirm", "Confirm"),
 )
 
 SLUGS = tuple(tab.slug for tab in TABS)
 BY_SLUG = {tab.slug: tab for tab in TABS}
-REQUIRED = frozenset(
-    (
-        *("vmid", "node", "medium", "iso", "cloud_image", "image", "drivers_iso", "ostype_group", "ostype"),
-        *("efi_storage", "tpm_storage", "bus", "index", "storage", "size"),
-        *("sockets", "cores", "memory.current", "model"),
-    )
-)
-"""Names that may not be left empty while they are shown."""
-BUSES = {"ide": "IDE", "sata": "SATA", "virtio": "VirtIO Block", "scsi": "SCSI"}
 
 
 def tab_of(key: str, mapping: Mapping[str, str] | None = None) -> str:

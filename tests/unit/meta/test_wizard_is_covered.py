@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from vms.forms.extras import REQUIRED
 from vms.schema.option import Option
 from vms.wizard.panels import PANELS
-from vms.wizard.tabs import REQUIRED, SLUGS, TABS
+from vms.wizard.tabs import SLUGS, TABS
 
 TESTS = Path(__file__).resolve().parents[2]
 SLOTS = {"disks": "scsi0", "network": "net0"}

@@ -8,8 +8,8 @@ import pytest
 from django.template.loader import get_template
 
 from tests.web.wizard.conftest import Hand
+from vms.forms.comparisons import COMPARISONS
 from vms.models import VM
-from vms.wizard.comparisons import COMPARISONS
 from vms.wizard.drafts import Draft
 from vms.wizard.panels import PANELS
 

@@ -1,16 +1,23 @@
-"""The tab CPU: how many processors, and of which kind."""
+"""How many processors, and of which kind."""
 
 from __future__ import annotations
 
+from vms.forms.editing import Editing, Texts
+from vms.forms.extras import EXTRAS, FLAGS
 from vms.forms.fields import Choices, flat
 from vms.forms.hardware import option_at, read
+from vms.forms.panel import Fields, Panel, Section, disable
 from vms.hardware.context import NodeFacts
 from vms.hardware.cpumodel import ABSTRACT, emulated_model, vendor_of
 from vms.schema.option import Option
-from vms.wizard.drafts import Draft, Texts
-from vms.wizard.extras import EXTRAS, FLAGS
-from vms.wizard.panel import Fields, Panel, disable
 
+SECTIONS = (
+    Section(("sockets", "cores", "cpu.cputype", "total")),
+    Section(("vcpus", "cpulimit", "affinity", "cpuunits", "numa"), advanced=True),
+    Section(("flags",), "Extra CPU flags", advanced=True),
+)
+KEYS = ("sockets", "cores", "cpu", "vcpus", "cpulimit", "affinity", "cpuunits", "numa")
+"""The configuration keys these fields write."""
 WIZARD_CPU = "x86-64-v2-AES"
 """What a machine made here gets, where the node can run it, unless somebody chooses."""
 ABSENT_CPU = "kvm64"
@@ -21,7 +28,7 @@ _KERNEL_NAMES = {"sse4.1": "sse4_1", "sse4.2": "sse4_2"}
 _GENERIC = ("kvm32", "kvm64", "qemu32", "qemu64", "max", "base")
 
 
-def levels(draft: Draft) -> list[str]:
+def levels(draft: Editing) -> list[str]:
     """The x86-64 levels this node can give its guests. All of them while its flags are not known."""
     flags = draft.vm.node.facts.get("cpu_flags")
     if not draft.facts.kvm or not flags:
@@ -31,12 +38,12 @@ def levels(draft: Draft) -> list[str]:
     return [name for name, needed in spelled.items() if needed <= have]
 
 
-def default_cpu(draft: Draft) -> str:
+def default_cpu(draft: Editing) -> str:
     """The preselected type: portable and modern where the node can run it, else "" (kvm64)."""
     return WIZARD_CPU if WIZARD_CPU in levels(draft) else ""
 
 
-def models(draft: Draft, chosen: str) -> Choices:
+def models(draft: Editing, chosen: str) -> Choices:
     """The types this node can run by maker, as Proxmox groups them; a chosen other one stays."""
     groups: dict[str, list[str]] = {"AMD": [], "Intel": [], "QEMU": [], "Host": [], "Custom": []}
     known = draft.facts.cpu_models or (*_GENERIC[1:2], "max", "host")
@@ -60,10 +67,11 @@ class Cpu(Panel):
     """How many processors, and of which kind."""
 
     slug = "cpu"
+    sections = SECTIONS
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(name for name in self.tab.names if name != "flags") + tuple(FLAGS)
+        return tuple(name for name in super().names if name != "flags") + tuple(FLAGS)
 
     def option(self, name: str, slot: str) -> Option:
         return FLAGS.get(name) or super().option(name, slot)

@@ -1,27 +1,31 @@
-"""The tab Network: several cards, or none."""
+"""Network cards: several, or none."""
 
 from __future__ import annotations
 
 import re
 
 from vms.errors import ConfigError
+from vms.forms.editing import Editing, Texts
 from vms.forms.fields import Choices, sentence
 from vms.forms.hardware import compose, decompose
+from vms.forms.panel import Fields, Panel, Section, disable
 from vms.hardware import SLOTS
 from vms.hardware.net import OFFERED_MODELS
 from vms.hardware.osdefaults import os_defaults
-from vms.wizard.drafts import Draft, Texts
-from vms.wizard.panel import Fields, Panel, disable
 
+SECTIONS = (
+    Section(("bridge", "tag", "firewall", "model", "macaddr")),
+    Section(("link_down", "mtu", "rate", "queues"), advanced=True),
+)
 NIC_COUNT = next(slot.count for slot in SLOTS if slot.name == "net")
 
 
-def nic_slots(draft: Draft) -> list[str]:
+def nic_slots(draft: Editing) -> list[str]:
     """The network cards, lowest number first."""
     return sorted((key for key in draft.mapping if re.fullmatch(r"net[0-9]+", key)), key=lambda k: int(k[3:]))
 
 
-def add_nic(draft: Draft) -> str:
+def add_nic(draft: Editing) -> str:
     """A further card with Proxmox's defaults; answers its slot, "" when all are taken."""
     free = next((f"net{n}" for n in range(NIC_COUNT) if f"net{n}" not in draft.mapping), "")
     if free:
@@ -39,7 +43,7 @@ def megabits(rate: float) -> str:
     return f"about {bits:.0f} Mbit/s" if bits >= 10 else f"about {bits:.2g} Mbit/s"
 
 
-def unplug_all(draft: Draft) -> None:
+def unplug_all(draft: Editing) -> None:
     """No network device; the cards come back as they were when the choice is undone."""
     for slot in nic_slots(draft):
         draft.stash[f"nic:{slot}"] = draft.mapping[slot]
@@ -47,7 +51,7 @@ def unplug_all(draft: Draft) -> None:
     draft.stash["no_net"] = "1"
 
 
-def plug_again(draft: Draft) -> None:
+def plug_again(draft: Editing) -> None:
     """Bring back what :func:`unplug_all` removed, or the default card."""
     draft.stash.pop("no_net", None)
     for name in [name for name in draft.stash if name.startswith("nic:")]:
@@ -60,6 +64,7 @@ class Network(Panel):
     """One card of the list at a time."""
 
     slug = "network"
+    sections = SECTIONS
 
     def slots(self) -> list[str]:
         return nic_slots(self.draft)

@@ -1,4 +1,4 @@
-"""Choices only the wizard makes: they end up inside other keys, or in a column of the VM."""
+"""Choices only forms make: they end up inside other keys, or in a column of the VM."""
 
 from __future__ import annotations
 
@@ -209,3 +209,11 @@ FLAGS: Mapping[str, Option] = {
     for name, words in VM_FLAGS.items()
 }  # fmt: skip
 """One three-way choice for each flag a VM may switch."""
+REQUIRED = frozenset(
+    (
+        *("vmid", "node", "medium", "iso", "cloud_image", "image", "drivers_iso", "ostype_group", "ostype"),
+        *("efi_storage", "tpm_storage", "bus", "index", "storage", "size"),
+        *("sockets", "cores", "memory.current", "model"),
+    )
+)
+"""Names that may not be left empty while they are shown."""

@@ -1,4 +1,4 @@
-"""The tab Disks: several drives, each in a slot of a bus."""
+"""Hard disks: several drives, each in a slot of a bus."""
 
 from __future__ import annotations
 
@@ -7,22 +7,35 @@ from dataclasses import replace
 from django.http import QueryDict
 
 from vms.errors import ConfigError
+from vms.forms.editing import Editing, Texts
+from vms.forms.extras import EXTRAS
 from vms.forms.fields import Choices, sentence
 from vms.forms.hardware import compose, decompose, option_at
+from vms.forms.offers import GIB, gib
+from vms.forms.panel import Fields, Panel, Section, disable, hide
 from vms.hardware import SLOTS, part_of
 from vms.hardware.osdefaults import os_defaults
 from vms.schema.option import Option, option_table
-from vms.wizard.drafts import Draft, Texts
-from vms.wizard.extras import EXTRAS
-from vms.wizard.offers import GIB, gib
-from vms.wizard.panel import Fields, Panel, disable, hide
-from vms.wizard.tabs import BUSES
 
+BUSES = {"ide": "IDE", "sata": "SATA", "virtio": "VirtIO Block", "scsi": "SCSI"}
 FORMATS = ("raw", "qcow2")
 DEFAULT_SIZE = "32"
 BUS_SIZE = {slot.name: slot.count for slot in SLOTS if slot.name in BUSES}
 MODEL_SLOT = "scsi0"
 """The slot whose declarations stand in for options another bus does not have."""
+SECTIONS = (
+    Section(("bus", "index", "controller", "import_storage", "image", "storage", "size", "format")),
+    Section(("cache", "discard", "iothread")),
+    Section(("ssd", "ro", "backup", "skip_replication", "aio"), advanced=True),
+    Section(
+        (
+            *("mbps_rd", "mbps_rd_max", "mbps_wr", "mbps_wr_max"),
+            *("iops_rd", "iops_rd_max", "iops_wr", "iops_wr_max"),
+        ),
+        "Bandwidth",
+        advanced=True,
+    ),
+)
 _OWN = frozenset(
     (
         *("bus", "index", "controller", "import_storage", "image", "storage", "size", "format"),
@@ -37,8 +50,8 @@ def split_slot(slot: str) -> tuple[str, str]:
     return bus, slot[len(bus) :]
 
 
-def disk_slots(draft: Draft) -> list[str]:
-    """The hard disks, by bus and number; CD drives are the OS tab's."""
+def disk_slots(draft: Editing) -> list[str]:
+    """The hard disks, by bus and number; CD drives are not among them."""
     found = [
         key
         for key, text in draft.mapping.items()
@@ -47,12 +60,11 @@ def disk_slots(draft: Draft) -> list[str]:
     return sorted(found, key=lambda slot: (split_slot(slot)[0], int(split_slot(slot)[1])))
 
 
-def _taken(draft: Draft) -> set[str]:
-    drivers = {"ide0"} if draft.stash.get("drivers") == "1" else set()
-    return set(draft.mapping) | {"ide2"} | drivers
+def _taken(draft: Editing) -> set[str]:
+    return set(draft.mapping) | draft.reserved
 
 
-def free_index(draft: Draft, bus: str) -> int | None:
+def free_index(draft: Editing, bus: str) -> int | None:
     """The lowest free number on ``bus``; None when it is full. A q35 board has no second disk on an IDE
     port that every system sees (rule R22)."""
     taken = _taken(draft)
@@ -61,7 +73,7 @@ def free_index(draft: Draft, bus: str) -> int | None:
     return next((n for n in places if f"{bus}{n}" not in taken), None)
 
 
-def next_slot(draft: Draft) -> str:
+def next_slot(draft: Editing) -> str:
     """Where a further disk goes: the bus most disks use already, ties as the guest system likes it best."""
     used = [split_slot(slot)[0] for slot in disk_slots(draft)]
     wanted = os_defaults(draft.mapping.get("ostype", "other")).bus_priority
@@ -72,7 +84,7 @@ def next_slot(draft: Draft) -> str:
     return ""
 
 
-def add_disk(draft: Draft, image: str = "") -> str:
+def add_disk(draft: Editing, image: str = "") -> str:
     """A further disk with Proxmox's defaults, made from ``image`` if one is named; answers its slot, ""
     when every slot is taken."""
     slot, places = next_slot(draft), draft.offers.disk_places
@@ -86,13 +98,13 @@ def add_disk(draft: Draft, image: str = "") -> str:
     return ""
 
 
-def threads_of(draft: Draft, slot: str) -> bool:
+def threads_of(draft: Editing, slot: str) -> bool:
     """Whether a drive in ``slot`` can have a thread of its own that really works."""
     bus = split_slot(slot)[0]
     return bus == "virtio" or (bus == "scsi" and draft.mapping.get("scsihw") == "virtio-scsi-single")
 
 
-def tune(draft: Draft, *slots: str) -> None:
+def tune(draft: Editing, *slots: str) -> None:
     """Tick IO thread where it works, unless somebody decided; drop what a drive's bus does not know."""
     for slot in slots or disk_slots(draft):
         text = draft.mapping[slot]
@@ -103,7 +115,7 @@ def tune(draft: Draft, *slots: str) -> None:
         draft.mapping[slot] = compose(slot, changes, text)
 
 
-def move(draft: Draft, old: str, new: str) -> str:
+def move(draft: Editing, old: str, new: str) -> str:
     """Move the disk in ``old`` to the free slot ``new``; options the new bus lacks are dropped."""
     parts = decompose(old, draft.mapping[old])
     known = option_table(part_of(new) or object)
@@ -125,6 +137,7 @@ class Disks(Panel):
     """One drive of the list at a time."""
 
     slug = "disks"
+    sections = SECTIONS
 
     def slots(self) -> list[str]:
         return disk_slots(self.draft)

@@ -1,47 +1,58 @@
-"""How one tab reads a draft, shows it as a form and takes a form back. The tabs' own rules are subclasses."""
+"""How a group of options reads a configuration, shows it as a form and takes a form back.
+
+A tab of the wizard is one, a dialog of the Hardware page is one; their own rules are subclasses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.http import QueryDict
 
 from vms.errors import ConfigError
+from vms.forms.comparisons import COMPARISONS
+from vms.forms.editing import Editing, Texts
+from vms.forms.extras import EXTRAS, REQUIRED
 from vms.forms.fields import TYPED_LIMIT, Choices, OptionField, OptionFlag, form_field, sentence
 from vms.forms.hardware import OptionForm, option_at, read, write
 from vms.schema.option import Option
-from vms.wizard.comparisons import COMPARISONS
-from vms.wizard.drafts import Draft, Texts
-from vms.wizard.extras import EXTRAS
-from vms.wizard.tabs import BY_SLUG, REQUIRED, Tab
 
 Fields = dict[str, OptionField | OptionFlag]
 
 
+@dataclass(frozen=True)
+class Section:
+    """Fields that stand together. ``advanced`` ones open with the Advanced toggle."""
+
+    names: tuple[str, ...]
+    legend: str = ""
+    advanced: bool = False
+
+
 class Panel:
-    """A tab of one draft. ``slot`` is the drive or card being edited; "" on tabs that hold no list."""
+    """A group of options of one configuration. ``slot`` is the drive or card being edited; "" on panels that
+    hold no list."""
 
     slug: ClassVar[str]
+    sections: ClassVar[tuple[Section, ...]] = ()
+    draft: Editing
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Editing) -> None:
         self.draft = draft
         self._forms: dict[str, OptionForm] = {}
 
     @property
-    def tab(self) -> Tab:
-        return BY_SLUG[self.slug]
-
-    @property
     def names(self) -> tuple[str, ...]:
-        return self.tab.names
+        return tuple(name for section in self.sections for name in section.names)
 
     @property
     def mapping(self) -> Texts:
         return self.draft.mapping
 
     def slots(self) -> list[str]:
-        """What the tab's list holds, in its order; one nameless slot on ordinary tabs."""
+        """What the panel's list holds, in its order; one nameless slot on ordinary ones."""
         return [""]
 
     def scope(self, slot: str) -> str:
@@ -71,12 +82,12 @@ class Panel:
         return {}
 
     def take(self, good: Texts, values: Texts, slot: str) -> str:
-        """Put the changed legal texts ``good`` into the draft; ``values`` are all present ones. Returns the
-        slot, whose name may have changed."""
+        """Put the changed legal texts ``good`` into the configuration; ``values`` are all present ones.
+        Returns the slot, whose name may have changed."""
         self.put(good, slot)
         return slot
 
-    # What every tab does alike.
+    # What every panel does alike.
 
     def fields(self, values: Texts, slot: str) -> Fields:
         """Fresh fields, shaped by ``values``."""
@@ -115,7 +126,7 @@ class Panel:
         return form
 
     def valid(self) -> bool:
-        """Whether nothing on this tab stands in the way of the next."""
+        """Whether nothing here is wrong."""
         return all(not self.form(slot).errors for slot in self.slots())
 
     def submit(self, data: QueryDict, slot: str = "") -> str:
