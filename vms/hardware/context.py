@@ -192,10 +192,15 @@ class RuntimePaths:
 class LaunchContext:
     """Everything a start knows. ``taps`` maps a slot (``net0``) to an open tap descriptor; several
     queues of one card are a tuple of descriptors. ``snapshots`` are the machine's snapshots on the way back
-    from now, newest first, each with its name and the drives it was taken of."""
+    from now, newest first, each with its name and the drives it was taken of.
+
+    ``machine`` and ``cpu`` go before the configuration: the versioned machine type and the whole value of
+    ``-cpu`` of the guest whose saved memory this start begins with."""
 
     vmid: int
     facts: NodeFacts
     paths: RuntimePaths
     taps: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     snapshots: tuple[tuple[str, Mapping[str, str]], ...] = ()
+    machine: str = ""
+    cpu: str = ""

@@ -99,12 +99,18 @@ def _wanted(plan: Plan) -> str:
 
 def base_model(plan: Plan) -> str:
     """The QEMU model behind the configured one."""
+    if plan.ctx.cpu:
+        return plan.ctx.cpu.partition(",")[0]
     wanted = _wanted(plan)
     return "qemu64" if wanted in ABSTRACT else wanted
 
 
 def model(plan: Plan) -> Iterator[Part]:
     """``-cpu`` with its flags in alphabetical order."""
+    key = "cpu" if "cpu" in plan.config.mapping else "ostype"
+    if plan.ctx.cpu:
+        yield Flag(key, "-cpu", plan.ctx.cpu)
+        return
     cpu = processor(plan)
     wanted, base = _wanted(plan), base_model(plan)
     flags = {name: f"+{name}" for name in ABSTRACT.get(wanted, ())}
@@ -122,7 +128,7 @@ def model(plan: Plan) -> Iterator[Part]:
         words.append(f"guest-phys-bits={cpu.guest_phys_bits}")
     if cpu.phys_bits:
         words.append(_phys_bits(cpu.phys_bits, plan.kvm))
-    yield Flag("cpu" if "cpu" in plan.config.mapping else "ostype", "-cpu", ",".join(words))
+    yield Flag(key, "-cpu", ",".join(words))
 
 
 def _phys_bits(text: str, kvm: bool) -> str:

@@ -69,6 +69,17 @@ class Plan:
 
     @cached_property
     def _machine(self) -> tuple[str, tuple[int, int, int]]:
+        forced = machine_version(self.ctx.machine)
+        if forced is None:
+            return self._configured()
+        if forced[:2] > self.facts.version:
+            why = f"QEMU {self.facts.qemu_version} of this node is too old for {self.ctx.machine}"
+            raise ConfigError("machine", f"{why}, which the saved memory needs", part="type")
+        # A type without a version was the newest revision when it ran.
+        said = machine_version(self.board.type or "")
+        return self.ctx.machine, (*forced[:2], said[2] if said else _NEWEST_REVISION)
+
+    def _configured(self) -> tuple[str, tuple[int, int, int]]:
         text = self.board.type or "pc"
         base = re.sub(r"(\+pve\d+)?(\.pxe)?$", "", text)
         found = machine_version(text)

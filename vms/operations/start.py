@@ -9,6 +9,7 @@ process is found by its arguments, and whoever comes next removes what a start t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import secrets
@@ -32,10 +33,11 @@ from vms.models import VM, Volume
 from vms.models.configuration import apply_pending, config_of, with_parts
 from vms.network import tap
 from vms.network.tap import Tap
-from vms.operations import cloudinit
+from vms.operations import cloudinit, memory
 from vms.operations.base import Context, Operation, operation
+from vms.operations.memory import Saved
 from vms.operations.reach import unreadable
-from vms.qemu import process, tpm
+from vms.qemu import process, statefile, tpm
 from vms.qemu.cmdline import command
 from vms.qemu.monitor import Monitor
 
@@ -47,6 +49,11 @@ def reload(vm: VM) -> VM:
     """The VM as it is now, with all its parts; pending changes become the configuration."""
     if VM.everything.filter(pk=vm.pk).values_list("pending", flat=True).first():
         apply_pending(VM.everything.get(pk=vm.pk))
+    return parts_of(vm)
+
+
+def parts_of(vm: VM) -> VM:
+    """The VM as it is now, with all its parts."""
     fresh: VM = with_parts(VM.everything.filter(pk=vm.pk)).get()
     return fresh
 
@@ -78,47 +85,94 @@ def timeout_of(config: VMConfig) -> float:
     return max(30.0, mib / 1024 if mib > 30720 else 30.0) + 5 * nics
 
 
-async def bring_up(ctx: Context, vm: VM | None = None) -> None:
+async def bring_up(ctx: Context, vm: VM | None = None, *, state: Saved | None = None) -> None:
     """Start the VM's QEMU and leave it watched. Raises what went wrong; then nothing is left behind.
 
-    ``vm``: its rows as they were just read; without it they are read here.
+    ``vm``: its rows as they were just read; without it they are read here. With ``state`` the guest goes on
+    from that memory instead of booting, on the machine it was saved on. What is pending waits on, and once
+    the guest runs every step of the task stands (``ctx.keep``).
     """
     services = ctx.services
-    if vm is None or vm.pending:
-        vm = await ctx.db(reload, ctx.vm)
+    if vm is None or (vm.pending and state is None):
+        vm = await ctx.db(reload if state is None else parts_of, ctx.vm)
     if services.guest(vm.vmid) is not None:
         raise StateError(f"VM {vm.vmid} already running")
     mapping = config_of(vm)
     out_of_reach = unreadable(mapping, services.user)
     facts: NodeFacts = replace(services.facts, storages=storages_of(vm), unreadable=out_of_reach)
     config = judge(mapping, facts)
-    await cloudinit.refresh(ctx, vm, mapping)
+    if state is None:
+        await cloudinit.refresh(ctx, vm, mapping)
     await activate(ctx, vm)
-    paths = services.paths.prepare(vm.vmid)
+    services.paths.prepare(vm.vmid)
     ctx.on_undo(f"run folder of VM {vm.vmid}", lambda: services.clean(vm.vmid))
-    taps = await open_taps(ctx, vm)
-    try:
+    with contextlib.ExitStack() as held:  # QEMU has its own of all of them once it runs
+        memory_fd = memory.open_state(ctx, state) if state is not None else None
+        if memory_fd is not None:
+            held.callback(os.close, memory_fd)
+        taps = await open_taps(ctx, vm)
+        held.callback(close_all, taps)
         if "tpmstate0" in mapping:
             await start_tpm(ctx, vm, config)
-        argv = command(config, launch_context(ctx, vm, facts, taps))
-        record = note(ctx, vm, mapping, argv)
-        launched = await process.launch(
-            argv, qmp=paths.qmp, log=paths.log, user=services.user,
-            pass_fds=[one.fd for one in taps.values()], timeout=timeout_of(config),
-        )  # fmt: skip
-    finally:
-        for one in taps.values():
-            one.close()  # QEMU holds its own by now; after a failure the device goes with ours
+        argv = command(config, launch_context(ctx, vm, facts, taps, state))
+        record, launched = await launch(ctx, vm, config, argv, taps, memory_fd)
+    await ctx.log(f"QEMU runs as process {launched.running.pid}")
+    if state is None:
+        await watch(ctx, vm, launched, record, mapping)
+    else:
+        await memory.to_the_end(go_on(ctx, vm, launched, record, mapping, state))
+    if not process.alive(launched.running):
+        log = services.paths.vm(vm.vmid).log
+        raise LaunchError(argv, None, f"QEMU ended as soon as it ran; its log is {log}")
+
+
+async def launch(
+    ctx: Context, vm: VM, config: VMConfig, argv: list[str], taps: Mapping[str, Tap], memory_fd: int | None
+) -> tuple[dict[str, Any], process.Launched]:
+    """Run the command; answers its launch record too. With ``memory_fd`` its memory has been read by then."""
+    paths = ctx.services.paths.vm(vm.vmid)
+    record = note(ctx, vm, config.mapping, argv)
+    words, handed, timeout = argv, [one.fd for one in taps.values()], timeout_of(config)
+    if memory_fd is not None:
+        words, handed = [*argv, *statefile.incoming(memory_fd)], [*handed, memory_fd]
+        timeout = max(timeout, memory.patience(memory_fd))
+    launched = await process.launch(
+        words, qmp=paths.qmp, log=paths.log, user=ctx.services.user, pass_fds=handed, timeout=timeout
+    )
     ctx.on_undo(f"process of VM {vm.vmid}", lambda: _kill(ctx, vm.vmid, launched))
+    if memory_fd is not None:
+        await memory.read(ctx, launched, words, memory_fd, paths.log)
     record |= {"pid": launched.running.pid, "start_time": launched.running.start_time}
+    return record, launched
+
+
+async def watch(
+    ctx: Context, vm: VM, launched: process.Launched, record: dict[str, Any], mapping: Mapping[str, str]
+) -> None:
+    """From here on the worker follows the process, and the row will say what it is."""
     # Side by side: each question waits for QEMU's one lock, which the guest holds while it is emulated.
     guest, record["machine"] = await asyncio.gather(
-        services.attach(vm, launched, record), settle_in(ctx, launched.monitor, mapping)
+        ctx.services.attach(vm, launched, record), settle_in(ctx, launched.monitor, mapping)
     )
     ctx.at_end(guest.store)
-    await ctx.log(f"QEMU runs as process {launched.running.pid}")
-    if not process.alive(launched.running):
-        raise LaunchError(argv, None, f"QEMU ended as soon as it ran; its log is {paths.log}")
+
+
+async def go_on(
+    ctx: Context, vm: VM, launched: process.Launched, record: dict[str, Any], mapping: Mapping[str, str],
+    state: Saved,
+) -> None:  # fmt: skip
+    """Let a guest go on whose memory was read. Once it does, nothing takes that back: its disks change."""
+    if state.spend is not None:
+        await ctx.db(state.spend, True)
+    try:
+        ctx.step("before the guest goes on")
+        await launched.monitor.cont()
+    except VMError:
+        if state.spend is not None:
+            await ctx.db(state.spend, False)
+        raise
+    ctx.keep()
+    await watch(ctx, vm, launched, record, mapping)
 
 
 async def _kill(ctx: Context, vmid: int, launched: process.Launched) -> None:
@@ -128,7 +182,9 @@ async def _kill(ctx: Context, vmid: int, launched: process.Launched) -> None:
     await ctx.services.gone(vmid, 10)
 
 
-def launch_context(ctx: Context, vm: VM, facts: NodeFacts, taps: Mapping[str, Tap]) -> LaunchContext:
+def launch_context(
+    ctx: Context, vm: VM, facts: NodeFacts, taps: Mapping[str, Tap], state: Saved | None = None
+) -> LaunchContext:
     """What the command line is made from besides the configuration."""
     paths = ctx.services.paths
     return LaunchContext(
@@ -136,6 +192,8 @@ def launch_context(ctx: Context, vm: VM, facts: NodeFacts, taps: Mapping[str, Ta
         facts=facts,
         paths=RuntimePaths.of(str(paths.run_dir), str(paths.serial_dir), vm.vmid),
         taps={key: one.fd for key, one in taps.items()},
+        machine=state.machine if state is not None else "",
+        cpu=state.cpu if state is not None else "",
     )
 
 
@@ -145,6 +203,7 @@ def note(ctx: Context, vm: VM, mapping: Mapping[str, str], argv: list[str]) -> d
         "run_id": secrets.token_hex(16),
         "task": ctx.task.pk,
         "config": dict(mapping),
+        "cpu": argv[argv.index("-cpu") + 1],
         "argv_digest": hashlib.sha256("\0".join(argv).encode()).hexdigest(),
     }
     ctx.services.note_launch(vm.vmid, record)

@@ -51,10 +51,14 @@ class Running:
 
 @dataclass(frozen=True)
 class Launched:
-    """A QEMU that has just come up, with the monitor connection that proved it."""
+    """A QEMU that has just come up, with the monitor connection that proved it.
+
+    ``began`` is how long its log was before: what it printed stands behind.
+    """
 
     running: Running
     monitor: Monitor
+    began: int = 0
 
 
 async def launch(
@@ -84,7 +88,7 @@ async def launch(
     try:
         _set_limits(process.pid)
         async with asyncio.timeout(timeout):
-            monitor = await _wait_for_monitor(process, qmp)
+            monitor = await _wait_for_monitor(process, qmp, max(60, timeout))
     except (MonitorError, TimeoutError) as error:
         code = process.poll()
         end_child(process)
@@ -95,7 +99,7 @@ async def launch(
     except BaseException:
         end_child(process)
         raise
-    return Launched(running, monitor)
+    return Launched(running, monitor, began)
 
 
 def spawn(
@@ -143,15 +147,18 @@ def _set_limits(pid: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _wait_for_monitor(process: subprocess.Popen[bytes], qmp: str | Path) -> Monitor:
-    """Connect as soon as this very process listens; :class:`MonitorError` once it has ended."""
+async def _wait_for_monitor(process: subprocess.Popen[bytes], qmp: str | Path, timeout: float) -> Monitor:
+    """Connect as soon as this very process listens; :class:`MonitorError` once it has ended.
+
+    One that reads a saved memory may listen and not answer before it has read it all.
+    """
     while process.poll() is None:
         connected = _connect(qmp, process.pid)
         if connected is None:
             await asyncio.sleep(POLL)
             continue
         try:
-            return await Monitor.over(connected, timeout=60)
+            return await Monitor.over(connected, timeout=timeout)
         except MonitorError:
             # It fell over between listening and answering: its exit code is about to be there.
             with contextlib.suppress(subprocess.TimeoutExpired):
