@@ -7,6 +7,7 @@
 ``PVELITE_NODE``            this node's name (default: the short host name)
 ``PVELITE_ORIGINS``         further public origins, comma-separated (``https://pve.example.org``)
 ``PVELITE_ADMIN_PASSWORD``  the first operator's password (default: random, printed once)
+``PVELITE_TRASH_DAYS``      days that removed VMs stay in the trash (default 7; 0: none)
 ``PVELITE_LOG``             log level of every role: DEBUG, INFO (default), WARNING, ERROR
 ``DATABASE_URL``            ``postgres://…`` for several nodes (default: SQLite under the home)
 ``REDIS_URL``               ``redis://…`` or ``unix://…`` (default: a private server we start)
@@ -74,6 +75,13 @@ def origin(text: str) -> str:
     return text
 
 
+def days(text: str) -> int:
+    """How long the trash keeps things, or ``SettingError``."""
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise SettingError(f"PVELITE_TRASH_DAYS is '{text}'; write a number of days, 0 for no trash")
+    return int(text)
+
+
 def url(name: str, text: str, schemes: tuple[str, ...]) -> str:
     """A service's address as it came, or ``SettingError`` naming the variable, not its value."""
     if text and urlsplit(text).scheme not in schemes:
@@ -94,6 +102,7 @@ class Conf:
     database_url: str
     redis_url: str
     log_level: str
+    trash_days: int
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Conf:
@@ -112,6 +121,7 @@ class Conf:
             database_url=url("DATABASE_URL", environ.get("DATABASE_URL", ""), ("postgres", "postgresql")),
             redis_url=url("REDIS_URL", environ.get("REDIS_URL", ""), ("redis", "rediss", "unix")),
             log_level=level,
+            trash_days=days(environ.get("PVELITE_TRASH_DAYS") or "7"),
         )
 
     @property

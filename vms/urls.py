@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path, register_converter
 
-from vms.views import dashboard, hardware, importconf, nodes, power, shell, storage, tasks, upload, vm
+from vms.views import dashboard, hardware, importconf, nodes, power, shell, storage, tasks, trash, upload, vm
 from vms.wizard.urls import urlpatterns as wizard_urls
 
 
@@ -33,6 +33,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("vms/<vmid:vmid>/tasks", vm.vm_tasks, name="vm_tasks"),
     path("vms/<vmid:vmid>/ask/<slug:verb>", power.vm_ask, name="vm_ask"),
     path("vms/<vmid:vmid>/do/<slug:verb>", power.vm_action, name="vm_action"),
+    path("trash", trash.trash, name="trash"),
+    path("trash/<vmid:vmid>/remove", trash.trash_ask, name="trash_ask"),
+    path("trash/<vmid:vmid>/<slug:verb>", trash.trash_action, name="trash_action"),
     path("vms/import", importconf.importconf, name="importconf"),
     path("tasks", tasks.tasks, name="tasks"),
     path("tasks/log", tasks.task_log, name="task_log"),

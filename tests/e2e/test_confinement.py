@@ -22,7 +22,7 @@ def machine(house: House) -> Iterator[int]:
     vmid = make(house, start=True)
     yield vmid
     house.qm("stop", str(vmid))
-    assert house.qm("destroy", str(vmid)).returncode == 0
+    assert house.qm("destroy", str(vmid), "--now").returncode == 0
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def destroy(page: Page, vmid: int) -> None:
     typed.evaluate("field => field.form.requestSubmit()")
     expect(page.get_by_text(f"Nothing was removed: type {vmid} to confirm.")).to_be_visible()
     expect(tree_row(page, vmid)).to_be_visible()
+    dialog.get_by_label(re.compile("Remove for good now")).check()
     typed.fill(str(vmid))
     button.click()
     expect(page).to_have_url(re.compile(r"/tasks/\d+$"))

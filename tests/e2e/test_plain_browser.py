@@ -75,7 +75,7 @@ def test_without_javascript(house: House, plain: Page) -> None:
     plain.get_by_role("main").get_by_role("button", name="Stop").click()
     until(lambda: "Stopped" in text_of(plain, f"/vms/{vmid}"), "it stopped", 20)
     wizard_without_javascript(plain)
-    assert house.qm("destroy", str(vmid)).returncode == 0
+    assert house.qm("destroy", str(vmid), "--now").returncode == 0
 
 
 def wizard_without_javascript(page: Page) -> None:

@@ -87,7 +87,7 @@ def vm(engine: Engine) -> Iterator[int]:
     left = VM.objects.filter(vmid=vm.vmid).first()
     if left is not None:
         engine.do("qmstop", left)
-        assert engine.end(engine.submit("qmdestroy", left)).status == "ok"
+        assert engine.end(engine.submit("qmdestroy", left, now="1")).status == "ok"
 
 
 def test_a_whole_life(qm: Shell, engine: Engine, vm: int) -> None:
@@ -110,7 +110,7 @@ def test_a_whole_life(qm: Shell, engine: Engine, vm: int) -> None:
     assert qm.json("stop", number) == {"upid": qm_upid(vm, "qmstop"), "status": "ok", "message": ""}
     assert engine.qemus() == {}
     assert qm.good("status", number) == "status: stopped\n"
-    assert "removed volume" in qm.good("destroy", number)
+    assert "removed volume" in qm.good("destroy", number, "--now")
     assert qm.json("list") == []
     assert "does not exist" in qm.refused("status", number)
 

@@ -123,7 +123,7 @@ def test_a_killed_worker_finds_its_guests_again_and_leaves_the_others_alone(node
     assert Shell(first.environ).json("status", "201")["status"] == "running"
     for vmid in ("201", "202"):
         qm.good("stop", vmid)
-        qm.good("destroy", vmid)
+        qm.good("destroy", vmid, "--now")
     assert (first.qemus(), second.qemus()) == ({}, {})
 
 

@@ -37,7 +37,8 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("reset", "vms.cli.verb", "press a VM's reset button"),
     Subcommand("suspend", "vms.cli.verb", "freeze a running VM; its memory stays"),
     Subcommand("resume", "vms.cli.verb", "let a paused VM go on"),
-    Subcommand("destroy", "vms.cli.verb", "remove a VM and the disks it owns"),
+    Subcommand("destroy", "vms.cli.verb", "put a VM into the trash, or remove it for good (--now)"),
+    Subcommand("trash", "vms.cli.trash", "list what was removed, restore it or remove it for good"),
     Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),
     Subcommand(
         "showcmd", "vms.cli.showcmd", "show the command a configuration file leads to", database=False

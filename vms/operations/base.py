@@ -147,6 +147,8 @@ class Operation:
     lock: ClassVar[str] = ""
     accepts_locks: ClassVar[frozenset[str]] = frozenset()
     """Locks of others under which this verb is allowed all the same."""
+    on_trash: ClassVar[bool] = False
+    """Whether this verb is for what lies in the trash; others leave that alone."""
     params: ClassVar[builtins.type[Params]] = NoParams
 
     def authorise(self, user: Any, vm: VM, params: Any) -> None:
@@ -288,7 +290,12 @@ def submit_on(type_: str, *, node: Node, user: Any, params: Mapping[str, str] | 
 
 
 def check_lock(verb: Operation, vm: VM, *, own: str = "") -> None:
-    """Raise :class:`LockedError` when somebody's lock forbids ``verb``. ``own``: the asker's lock."""
+    """Raise :class:`LockedError` when somebody's lock forbids ``verb``. ``own``: the asker's lock.
+
+    Raises :class:`StateError` for what lies in the trash, unless the verb is about that.
+    """
+    if vm.stage == VM.Stage.TRASH and not verb.on_trash:
+        raise StateError(f"VM {vm.vmid} is in the trash.", hint="Restore it first.")
     if vm.lock and vm.lock != own and vm.lock not in verb.accepts_locks:
         raise LockedError(f"VM {vm.vmid} is locked ({vm.lock}) by {holder(vm)}.")
 

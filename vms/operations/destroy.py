@@ -1,14 +1,22 @@
-"""Destroy: the VM, its own disks and what was said about it."""
+"""Destroy: into the trash, or at once for good with every volume of its own.
+
+What lies in the trash keeps its disks, snapshots, rights and its number, so that a restore brings back the
+same machine; it runs nowhere, is in no list and cannot be started.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from vms.errors import StateError
-from vms.models import VM, AclEntry, Disk, Storage, Volume
+from vms.models import VM, AclEntry, Disk, Snapshot, Storage, Volume
+from vms.operations import mirror
 from vms.operations.base import Context, Operation, Params, operation
 from vms.schema.option import opt
 from vms.tasks import notify
@@ -18,6 +26,10 @@ from vms.tasks import notify
 class DestroyParams(Params):
     """What Destroy can be told."""
 
+    now: bool | None = opt(
+        "Remove for good now", default=False,
+        help="Delete the disks at once instead of keeping everything in the trash for some days.",
+    )  # fmt: skip
     purge: bool | None = opt(
         "Purge from job configurations", default=False,
         help="Also take the VM out of backup and replication jobs.",
@@ -30,7 +42,7 @@ class DestroyParams(Params):
 
 @operation("qmdestroy", privilege="VM.Allocate", label="Destroy", lock="destroyed", params=DestroyParams)
 class Destroy(Operation):
-    """Remove the VM for good."""
+    """Throw the VM away."""
 
     accepts_locks = frozenset({"suspended"})
 
@@ -44,53 +56,109 @@ class Destroy(Operation):
                 f"can't remove VM {vm.vmid} - protection mode enabled",
                 hint="Switch Protection off under Options.",
             )
+        check_bases(vm)
 
     async def run(self, ctx: Context) -> None:
         vm = ctx.vm
         if ctx.services.guest(vm.vmid) is not None:
             raise StateError(f"VM {vm.vmid} is running - destroy failed", hint="Stop it first.")
-        for volume in await ctx.db(owned, vm):
-            driver = ctx.services.storage(volume.storage.name, volume.storage.facts())
-            await driver.free(volume.volid)
-            await ctx.db(forget, vm, volume)
-            await ctx.log(f"removed volume '{volume.volid}'")
-        if ctx.params.destroy_unreferenced_disks:
-            await self._unreferenced(ctx)
+        days = settings.CONF.trash_days
+        if ctx.params.now or not days:
+            await remove_for_good(ctx, unreferenced=bool(ctx.params.destroy_unreferenced_disks))
+            return
         await ctx.services.clean(vm.vmid)
-        await ctx.db(erase, vm)
-
-    async def _unreferenced(self, ctx: Context) -> None:
-        for storage in await ctx.db(lambda: list(Storage.objects.filter(enabled=True))):
-            driver = ctx.services.storage(storage.name, storage.facts())
-            for volume in (await driver.list("images", ctx.vm.vmid)).volumes:
-                await driver.free(volume.volid)
-                await ctx.log(f"removed unreferenced volume '{volume.volid}'")
+        ctx.step("cleaned")
+        await ctx.db(throw_away, vm, ctx.task.username, days)
+        await ctx.log(f"VM {vm.vmid} is in the trash for {days} day{'s' if days != 1 else ''}")
 
     async def resume(self, ctx: Context) -> None:
         """Half a VM is nobody's wish: go on."""
         await ctx.log("the worker was restarted; going on")
-        await self.run(ctx)
+        if ctx.vm.stage != VM.Stage.TRASH:
+            await self.run(ctx)
+
+
+def check_bases(vm: VM) -> None:
+    """Raise :class:`StateError` when a clone lies on a volume of this VM (PVE's words)."""
+    row = Volume.objects.filter(vmid=vm.vmid, clones__isnull=False).select_related("storage").first()
+    if row is not None:
+        clones = ", ".join(str(one) for one in row.clones.order_by("vmid").values_list("vmid", flat=True)[:9])
+        raise StateError(
+            f"base volume '{row.volid}' is still in use by linked cloned VMs: {clones}",
+            hint="Remove those VMs first, from the trash too.",
+        )
+
+
+def throw_away(vm: VM, username: str, days: int) -> None:
+    """The one transaction that puts a VM into the trash; the lock goes with the task."""
+    now = timezone.now()
+    with transaction.atomic():
+        VM.everything.filter(pk=vm.pk).update(
+            stage=VM.Stage.TRASH, trash={"by": username, "at": now.isoformat()},
+            purge_after=now + timedelta(days=days),
+        )  # fmt: skip
+        transaction.on_commit(lambda: mirror.remove(vm.node.name, vm.vmid))
+    notify.changed(f"vm-{vm.vmid}", "tree", "storage")
+
+
+async def remove_for_good(ctx: Context, *, unreferenced: bool = False) -> None:
+    """Free every volume of the VM's own, one by one, then its rows. Safe to begin again."""
+    vm = ctx.vm
+    volumes = await ctx.db(owned, vm)
+    for number, volume in enumerate(volumes):
+        await ctx.progress(number / len(volumes), f"removing {volume.volid}")
+        driver = ctx.services.storage(volume.storage.name, volume.storage.facts())
+        await driver.free(volume.volid)
+        ctx.step("volume freed")
+        await ctx.db(forget, vm, volume)
+        await ctx.log(f"removed volume '{volume.volid}'")
+    if unreferenced:
+        await _unreferenced(ctx)
+    await ctx.services.clean(vm.vmid)
+    ctx.step("cleaned")
+    await ctx.db(erase, vm)
+
+
+async def _unreferenced(ctx: Context) -> None:
+    for storage in await ctx.db(lambda: list(Storage.objects.filter(enabled=True))):
+        driver = ctx.services.storage(storage.name, storage.facts())
+        for volume in (await driver.list("images", ctx.vm.vmid)).volumes:
+            await driver.free(volume.volid)
+            await ctx.log(f"removed unreferenced volume '{volume.volid}'")
 
 
 def owned(vm: VM) -> list[Volume]:
-    """The volumes in its drives that are its own. ISOs and other VMs' volumes are nobody's to remove here."""
-    rows = Volume.objects.select_related("storage").filter(
-        disks__vm=vm, vmid=vm.vmid, content=Volume.Content.IMAGES
+    """The volumes that go with a VM: in its drives, in its snapshots, its saved memory; only its own.
+
+    ISOs and other VMs' volumes are nobody's to remove here.
+    """
+    rows = Volume.objects.select_related("storage").filter(vmid=vm.vmid, content=Volume.Content.IMAGES)
+    here = rows.filter(node__isnull=True) | rows.filter(node=vm.node_id)
+    used: set[int | None] = set(
+        Disk.objects.filter(vm=vm, volume__isnull=False).values_list("volume_id", flat=True)
     )
-    return list(rows.distinct())
+    used |= {vm.vmstate_id}
+    named: set[str] = set()
+    for snapshot in Snapshot.objects.filter(vm=vm):
+        used.add(snapshot.vmstate_id)
+        named |= {str(text).partition(",")[0].removeprefix("file=") for text in snapshot.config.values()}
+    return [row for row in here if row.pk in used or row.volid in named]
 
 
 def forget(vm: VM, volume: Volume) -> None:
     """The volume is gone: so are the drive and the row."""
     with transaction.atomic():
         Disk.objects.filter(vm=vm, volume=volume).delete()
+        Snapshot.objects.filter(vm=vm, vmstate=volume).update(vmstate=None)
+        VM.everything.filter(pk=vm.pk, vmstate=volume).update(vmstate=None)
         volume.delete()
 
 
 def erase(vm: VM) -> None:
     """The rows of the VM, and the rights given on it: a later VM of this number inherits nothing."""
     with transaction.atomic():
-        Volume.objects.filter(vmid=vm.vmid, disks=None, node__in=(vm.node_id,)).delete()
+        Volume.objects.filter(vmid=vm.vmid, disks=None, clones=None, node__in=(vm.node_id,)).delete()
         AclEntry.objects.filter(path=vm.path).delete()
-        vm.delete()
+        VM.everything.filter(pk=vm.pk).delete()
+        transaction.on_commit(lambda: mirror.remove(vm.node.name, vm.vmid))
     notify.changed(f"vm-{vm.vmid}", "tree", "storage")

@@ -72,7 +72,9 @@ def new_draft(
 def taken(vmid: int) -> ConfigError:
     """The error for an ID somebody else has, with the next free one."""
     free = next_vmid()
-    return ConfigError("vmid", f"VM {vmid} already exists; the next free ID is {free}", hint=str(free))
+    thrown = VM.everything.filter(vmid=vmid, stage=VM.Stage.TRASH).exists()
+    text = "is in the trash and keeps its number there" if thrown else "already exists"
+    return ConfigError("vmid", f"VM {vmid} {text}; the next free ID is {free}", hint=str(free))
 
 
 def change_vmid(draft: VM, vmid: int) -> None:

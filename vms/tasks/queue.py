@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Case, Value, When
 from django.utils import timezone
 
 from vms.models import VM, Node, Task, TaskLogLine
@@ -147,9 +148,10 @@ def _closing(task: Task, status: Task.Status, message: str, warned: int) -> Line
 
 
 def release(task: Task) -> None:
-    """Give back the VM's lock a task held."""
+    """Give back the VM's lock a task held. What is hibernated is locked again as it was."""
     if task.lock and task.vm_id is not None:
-        VM.everything.filter(pk=task.vm_id, lock=task.lock).update(lock="")
+        asleep = When(vmstate__isnull=False, template=False, then=Value("suspended"))
+        VM.everything.filter(pk=task.vm_id, lock=task.lock).update(lock=Case(asleep, default=Value("")))
 
 
 def add_lines(task: Task, lines: Sequence[Line]) -> None:

@@ -53,6 +53,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         "sort": order if order.lstrip("-") in ORDERS else "vmid",
         "filtered": any(given.get(name) for name in ("q", "tag", "state", "node")),
         "states": VM.Status.choices,
+        "trashed": access.visible_vms(request.user, VM.everything.filter(stage=VM.Stage.TRASH)).count(),
         "nodes": list(Node.objects.values_list("name", flat=True)),
     }
     part = given.get("part") == "rows"

@@ -52,6 +52,15 @@ def vm_or_404(request: HttpRequest, vmid: int) -> VM:
     return vm
 
 
+def trashed_or_404(request: HttpRequest, vmid: int) -> VM:
+    """A VM in the trash that the user may see."""
+    thrown = VM.everything.filter(stage=VM.Stage.TRASH).select_related("node", "pool")
+    vm = access.visible_vms(request.user, thrown).filter(vmid=vmid).first()
+    if vm is None:
+        raise Http404(f"There is no VM {vmid} in the trash, or you may not see it.")
+    return vm
+
+
 def storage_or_404(request: HttpRequest, name: str) -> Storage:
     """A storage the user may see or use."""
     storage = Storage.objects.filter(name=name, enabled=True).first()

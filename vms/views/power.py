@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -14,8 +15,9 @@ from django.views.decorators.http import require_GET, require_POST
 
 from vms import access
 from vms.errors import AccessError, VMError
-from vms.models import VM, Disk, Task, Volume
+from vms.models import VM, Disk, Task
 from vms.operations.base import OPERATIONS, submit
+from vms.operations.destroy import owned
 from vms.schema.option import options_of
 from vms.views.doors import sentence, signed_in, vm_or_404, wants_fragment
 from vms.views.states import vm_state
@@ -155,17 +157,24 @@ def toolbar_reason(request: HttpRequest, vm: VM, verb: Verb) -> str:
 
 
 def what_goes(vm: VM) -> dict[str, Any]:
-    """Every volume that a destroy removes, and those that stay, with their sizes."""
+    """Every volume and snapshot that a destroy removes, and what stays, with their sizes."""
     disks = Disk.objects.filter(vm=vm, volume__isnull=False).select_related("volume__storage")
-    goes: list[dict[str, Any]] = []
-    stays: list[dict[str, Any]] = []
-    for disk in disks.order_by("slot"):
-        volume = disk.volume
-        if volume is None:
-            continue
-        own = volume.content == Volume.Content.IMAGES and volume.vmid == vm.vmid
-        (goes if own else stays).append({"slot": disk.slot, "volid": volume.volid, "size": volume.size})
-    return {"goes": goes, "stays": stays, "total": sum(row["size"] for row in goes)}
+    slots = {disk.volume_id: disk.slot for disk in disks}
+    own = owned(vm)
+    goes = [
+        {"slot": slots.get(row.pk, "saved state"), "volid": row.volid, "size": row.size}
+        for row in sorted(own, key=lambda row: slots.get(row.pk, "~"))
+    ]
+    gone = {row.pk for row in own}
+    stays = [
+        {"slot": disk.slot, "volid": disk.volume.volid, "size": disk.volume.size}
+        for disk in disks.order_by("slot")
+        if disk.volume is not None and disk.volume_id not in gone
+    ]
+    return {
+        "goes": goes, "stays": stays, "total": sum(row.size for row in own),
+        "snapshots": list(vm.snapshots.values_list("name", flat=True)), "days": settings.CONF.trash_days,
+    }  # fmt: skip
 
 
 @signed_in

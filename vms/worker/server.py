@@ -26,7 +26,7 @@ from pvelite.conf import Conf, conf
 from vms.errors import StateError
 from vms.host.paths import RunPaths, qemu_user
 from vms.models import Node
-from vms.operations import mirror
+from vms.operations import mirror, trash
 from vms.operations.seed import seed_node
 from vms.tasks import queue
 from vms.worker import rows
@@ -45,7 +45,9 @@ QEMU_USER = "pvelite"
 POLL = 2.0
 HEARTBEAT = 5.0
 SURVEY = 30.0
-"""Seconds: looking for rows without a bell, saying that we live, reading storages and bridges again."""
+TRASH = 60.0
+"""Seconds: looking for rows without a bell, saying that we live, reading storages and bridges again, emptying
+the trash of what is due."""
 STOP_GRACE = 3.0
 """Seconds that running tasks get when the worker is stopped."""
 
@@ -85,7 +87,8 @@ class NodeWorker(Worker):
         await self.recover()
         loops = [
             self.listener(self.channels[0]), self.pump(), self._every(HEARTBEAT, self._beat),
-            self._every(SURVEY, self._survey.again), self._sampler.run(),
+            self._every(SURVEY, self._survey.again), self._every(TRASH, self._empty_trash),
+            self._sampler.run(),
         ]  # fmt: skip
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
         log.info("worker of node %s is ready (process %s)", self.node.name, os.getpid())
@@ -154,6 +157,9 @@ class NodeWorker(Worker):
             except (DatabaseError, OSError) as error:
                 log.error("%s: %s", work.__name__, error)
             await asyncio.sleep(seconds)
+
+    async def _empty_trash(self) -> None:
+        await self._db(trash.empty_due, self.node)
 
     async def _beat(self) -> None:
         wanted = await self._db(rows.beat, self.node)

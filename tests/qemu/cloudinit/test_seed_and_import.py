@@ -88,7 +88,7 @@ def test_one_creation_makes_a_cloud_guest(engine: Engine, guest_media: Media) ->
     assert MAC.lower() in found
     engine.do("qmstop", vm)
     _again(engine, vm, made)
-    assert engine.end(engine.submit("qmdestroy", vm)).status == "ok"
+    assert engine.end(engine.submit("qmdestroy", vm, now="1")).status == "ok"
     assert engine.images() == []
 
 

@@ -81,11 +81,12 @@ class Engine:
             self.redis_process = None
             (self.home / "redis.sock").unlink(missing_ok=True)
 
-    def start(self) -> None:
-        """Start the worker; returns when it beats."""
+    def start(self, **environ: str) -> None:
+        """Start the worker, with more in its environment; returns when it beats."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pvelite.server", "worker"], cwd=ROOT, env=self.environ,
+                [sys.executable, "-m", "pvelite.server", "worker"], cwd=ROOT,
+                env={**self.environ, **environ},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         began = self.log.stat().st_size

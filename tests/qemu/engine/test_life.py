@@ -60,7 +60,7 @@ def test_a_whole_life(engine: Engine) -> None:
     engine.do("qmstart", vm)
     assert vm.run_id not in ("", first)
     engine.do("qmstop", vm)
-    task = engine.end(engine.submit("qmdestroy", vm))
+    task = engine.end(engine.submit("qmdestroy", vm, now="1"))
     assert task.status == "ok", task.message
     assert engine.images() == []
     assert not VM.everything.exists()
@@ -80,7 +80,7 @@ def test_uefi_and_tpm(engine: Engine) -> None:
     assert any("swtpm" in word for word in engine.strays())
     engine.do("qmstop", vm)
     assert engine.strays() == []
-    engine.end(engine.submit("qmdestroy", vm))
+    engine.end(engine.submit("qmdestroy", vm, now="1"))
     assert engine.images() == []
 
 

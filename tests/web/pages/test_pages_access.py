@@ -20,6 +20,7 @@ pytestmark = pytest.mark.django_db
 
 LOGIN = 302
 DRAFT = 555
+TRASHED = 556
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ MATRIX: dict[str, Case] = {
     "vms:vm_tasks": page(VMID),
     "vms:vm_ask": page((101, "destroy")),
     "vms:vm_action": change((101, "start")),
+    "vms:trash": page(without=200),
+    "vms:trash_ask": page((TRASHED,)),
+    "vms:trash_action": change((TRASHED, "restore")),
     "vms:tasks": page(without=200),
     "vms:task_log": page(without=200),
     "vms:task": page(lambda scene: (scene.task.pk,)),
@@ -107,6 +111,7 @@ def ask(client: Client, name: str, scene: Scene) -> int:
 
 @pytest.fixture
 def draft(scene: Scene) -> VM:
+    VM.everything.create(vmid=TRASHED, node=scene.node, stage=VM.Stage.TRASH, name="thrown-away")
     return VM.everything.create(vmid=DRAFT, node=scene.node, stage=VM.Stage.DRAFT, name="half-made")
 
 
