@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vms import access
 from vms.errors import NotFound, StateError
-from vms.models import AuditEntry, Disk, Node, Storage, Task, Volume
+from vms.models import AuditEntry, Disk, Node, Snapshot, Storage, Task, Volume
+from vms.models.configuration import is_drive
 from vms.operations.base import Context, NodeOperation, Params, operation, submit_on
 from vms.schema.option import opt
 from vms.storage import base
@@ -19,12 +21,49 @@ def keep_volume(storage: Storage, node: Node, found: base.Volume) -> Volume:
     name = found.volid.partition(":")[2]
     values: dict[str, Any] = {
         "content": found.content, "format": found.format, "size": found.size, "vmid": found.vmid,
-        "present": True,
+        "base": base_row(storage, node, found), "present": True,
     }  # fmt: skip
     row, _ = Volume.objects.update_or_create(
         storage=storage, node=None if storage.shared else node, name=name, defaults=values
     )
     return row
+
+
+def base_row(storage: Storage, node: Node, found: base.Volume) -> Volume | None:
+    """The row of the base a linked clone lies on, if it is known."""
+    if not found.base:
+        return None
+    rows = Volume.objects.filter(storage=storage, node=None if storage.shared else node)
+    return rows.filter(name=found.base.partition(":")[2]).first()
+
+
+def snapshots_with(volume: Volume) -> list[str]:
+    """The snapshots a volume is in, as a disk or as saved memory: ``before-upgrade of VM 101``.
+
+    Such a volume is never deleted and never given away: going back to the snapshot needs it.
+    """
+    if volume.vmid is None:
+        return []
+    rows = Snapshot.objects.filter(vm__vmid=volume.vmid).select_related("vm").order_by("pk")
+    return [
+        f"{row.name} of VM {row.vm.vmid}"
+        for row in rows
+        if row.vmstate_id == volume.pk or volume.volid in config_volumes(row.config)
+    ]
+
+
+def config_volumes(config: Mapping[str, str]) -> set[str]:
+    """The first word of every drive of a configuration: its volume."""
+    drives = (text for key, text in config.items() if is_drive(key))
+    return {str(text).partition(",")[0].removeprefix("file=") for text in drives}
+
+
+def needed(volume: Volume) -> bool:
+    """Whether anything remembers the volume, so that its row must stay even when its file is gone."""
+    return (
+        volume.disks.exists() or volume.clones.exists() or volume.states.exists()
+        or bool(snapshots_with(volume))
+    )  # fmt: skip
 
 
 def register_upload(

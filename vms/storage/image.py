@@ -1,8 +1,8 @@
-"""Disk images: the only caller of ``qemu-img``, and a header reader of our own.
+"""Disk images: the only caller of ``qemu-img``.
 
 ``qemu-img`` always hears the format from us: left to guess, it takes a guest's raw disk that begins
 with a qcow2 header for a qcow2, backing file ``/etc/shadow`` and all. Bytes we did not write are
-looked at by :func:`inspect` first, which follows nothing and runs nothing.
+looked at by :mod:`vms.storage.header` first.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vms.errors import CommandError, StorageError
 from vms.host.command import Limits, run
 from vms.storage.base import DiskFormat
-
-IMPORT_LIMIT = 128 << 40
-"""Bytes a disk to be imported may show its guest: what a new disk may have at most."""
+from vms.storage.header import Header
 
 IMPORT_TIMEOUT = 12 * 3600
 """Seconds an import may take; it can be cancelled at any time."""
@@ -30,50 +27,7 @@ READING = Limits(cpu_seconds=60, address_space=2 << 30, file_size=0)
 """For ``qemu-img`` that only reads an image a guest, or somebody before it, may have prepared."""
 
 Progress = Callable[[float], Awaitable[None]]
-SECTOR = 2048
-ISO_FIRST_DESCRIPTOR = 16 * SECTOR
-ISO_PADDING = 150 * SECTOR
-"""Padding that writers count into a volume's size and not all of them write."""
-
-_MAGICS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"QFI\xfb", "qcow2"),
-    (0, b"QED\0", "qed"),
-    (0, b"KDMV", "vmdk"),
-    (0, b"COWD", "vmdk"),
-    (0, b"# Disk DescriptorFile", "vmdk"),
-    (0, b"vhdxfile", "vhdx"),
-    (0, b"conectix", "vpc"),
-    (0, b"LUKS\xba\xbe", "luks"),
-    (0, b"WithoutFreeSpace", "parallels"),
-    (0, b"WithouFreSpacExt", "parallels"),
-    (64, b"\x7f\x10\xda\xbe", "vdi"),
-    (0, b"\x1f\x8b", "gzip"),
-    (0, b"\xfd7zXZ\0", "xz"),
-    (0, b"\x28\xb5\x2f\xfd", "zstd"),
-    (0, b"BZh", "bzip2"),
-    (0, b"PK\x03\x04", "zip"),
-    (0, b"7z\xbc\xaf\x27\x1c", "7z"),
-    (0, b"Rar!", "rar"),
-    (0, b"<!DOCTYPE", "html"),
-    (0, b"<html", "html"),
-)
-"""Offset, bytes, and what such a file is. Looked for before the ISO's own mark at 32 KiB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What an image says of itself. ``kind`` is ``raw`` when it says nothing we know.
-
-    ``virtual_size`` in bytes. ``backing``: it names another file below it; ``data_file``: its
-    contents lie in another file; both would make whoever opens it open what its author wants.
-    """
-
-    kind: str
-    virtual_size: int
-    backing: str = ""
-    data_file: bool = False
-    encrypted: bool = False
-    bootable: bool = False
+SnapshotVerb = Literal["create", "apply", "delete"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,173 +40,23 @@ class ImageInfo:
     backing: str
 
 
-# ---- reading bytes we do not trust
-
-
-def inspect(descriptor: int) -> Header:
-    """Read the header of an open file. Follows no name in it; reads less than 100 KiB."""
-    length = os.fstat(descriptor).st_size
-    start = os.pread(descriptor, 512, 0)
-    for offset, magic, kind in _MAGICS:
-        if start[offset : offset + len(magic)].lower() == magic.lower():
-            if kind == "qcow2":
-                return _qcow2(descriptor, start, length)
-            if magic == b"KDMV":
-                return _vmdk(descriptor, start, length)
-            # The other kinds of VMDK name the files their data is in.
-            return Header(kind=kind, virtual_size=length, data_file=kind == "vmdk")
-    if length >= 512 and os.pread(descriptor, 8, length - 512) == b"conectix":
-        return Header(kind="vpc", virtual_size=length)
-    return _iso(descriptor, length) or Header(kind="raw", virtual_size=length)
-
-
-def _qcow2(descriptor: int, start: bytes, length: int) -> Header:
-    """The fields of a qcow2 header that matter (its specification is in QEMU's docs/interop)."""
-    if len(start) < 72:
-        return Header(kind="damaged", virtual_size=length)
-    version, backing_at, backing_length = struct.unpack_from(">IQI", start, 4)
-    size, encryption = struct.unpack_from(">QI", start, 24)
-    if version not in (2, 3):
-        return Header(kind="qcow", virtual_size=length, backing="(unknown)" if backing_at else "")
-    incompatible = struct.unpack_from(">Q", start, 72)[0] if version == 3 and len(start) >= 104 else 0
-    backing = ""
-    if backing_at:
-        name = os.pread(descriptor, min(backing_length, 1023), backing_at) if backing_at < length else b""
-        backing = name.decode(errors="replace") or "(unreadable)"
-    return Header(
-        kind="qcow2",
-        virtual_size=size,
-        backing=backing,
-        data_file=bool(incompatible & 4),
-        encrypted=encryption != 0,
-    )
-
-
-def _vmdk(descriptor: int, start: bytes, length: int) -> Header:
-    """A sparse VMDK: header, and the text inside it that could name a parent or other files."""
-    version, _, capacity, _, text_at, text_size = struct.unpack_from("<IIQQQQ", start, 4)
-    text = b""
-    if text_at * 512 < length:
-        text = os.pread(descriptor, min(text_size * 512, 20 * 512), text_at * 512)
-    words = text.split(b"\0")[0].decode(errors="replace").lower()
-    parents = [line for line in words.splitlines() if line.startswith("parentfilenamehint")]
-    orphan = not text_at or "parentcid=ffffffff" in words.replace(" ", "")
-    # Without a capacity QEMU takes the file for a list of other files.
-    alone = capacity > 0 and version in (1, 2, 3)
-    return Header(
-        kind="vmdk", virtual_size=capacity * 512, data_file=not alone,
-        backing=parents[0].partition("=")[2] if parents else ("" if orphan else "(unnamed)"),
-    )  # fmt: skip
-
-
-def _iso(descriptor: int, length: int) -> Header | None:
-    """An ISO 9660 volume (ECMA-119): descriptors from sector 16 on, each marked ``CD001``."""
-    size, bootable = 0, False
-    for number in range(16, 48):
-        descriptor_bytes = os.pread(descriptor, SECTOR, number * SECTOR)
-        if len(descriptor_bytes) < SECTOR or descriptor_bytes[1:6] != b"CD001":
-            break
-        if descriptor_bytes[0] == 1:
-            blocks = struct.unpack_from("<I", descriptor_bytes, 80)[0]
-            block = struct.unpack_from("<H", descriptor_bytes, 128)[0]
-            size = blocks * block
-        elif descriptor_bytes[0] == 0 and descriptor_bytes[7:30] == b"EL TORITO SPECIFICATION":
-            bootable = True
-        elif descriptor_bytes[0] == 255:
-            break
-    return Header(kind="iso", virtual_size=size, bootable=bootable) if size else None
-
-
-def check_iso(descriptor: int) -> Header:
-    """Raise :class:`StorageError` unless the open file is an ISO 9660 image and all there."""
-    header = inspect(descriptor)
-    length = os.fstat(descriptor).st_size
-    if header.kind != "iso":
-        what = "no ISO 9660 volume is in it" if header.kind == "raw" else f"it is a {header.kind} file"
-        raise StorageError(f"this is no ISO image: {what}", hint="Upload the .iso file as it was published.")
-    if length < header.virtual_size - ISO_PADDING:
-        raise StorageError(
-            f"the ISO image is cut short: it should have {header.virtual_size} bytes and has {length}",
-            hint="Download it again and compare its checksum.",
-        )
-    return header
-
-
-def check_plain(header: Header, fmt: str, where: str) -> None:
-    """Raise :class:`StorageError` when an image is not what our record says, or reaches outside itself.
-
-    A raw disk is not judged by its bytes: they are the guest's, who may write any magic there.
-    """
-    if fmt != "qcow2":
-        return
-    if header.kind != "qcow2":
-        raise StorageError(f"{where} is recorded as qcow2, but it is {header.kind}")
-    if header.backing:
-        raise StorageError(f"{where} has a backing file ('{header.backing[:200]}') nobody here gave it")
-    if header.data_file:
-        raise StorageError(f"{where} keeps its data in another file; such images are not opened")
-    if header.encrypted:
-        raise StorageError(f"{where} is encrypted by qcow2; that is not supported")
-
-
-def check_import(descriptor: int, name: str) -> Header:
-    """What the open image ``name`` is: qcow2, vmdk or raw. Raises :class:`StorageError` for all else.
-
-    The file's ending must not lie. ``.img`` says nothing: publishers call qcow2 files so.
-    """
-    header = inspect(descriptor)
-    said = name.rpartition(".")[2].lower()
-    if header.kind in ("raw", "iso") and said in ("raw", "img"):
-        header = Header(kind="raw", virtual_size=os.fstat(descriptor).st_size)
-    elif header.kind not in ("qcow2", "vmdk") or said not in (header.kind, "img"):
-        packed = header.kind in ("gzip", "xz", "zstd", "bzip2", "zip", "7z", "rar")
-        hint = "Unpack it first." if packed else "Convert it to qcow2 first: qemu-img convert -O qcow2."
-        found = "not" if header.kind in ("raw", "iso") else f"a {header.kind} file"
-        raise StorageError(f"'{name}' should be {said}, but it is {found}", hint=hint)
-    check_foreign(header, header.kind, f"'{name}'")
-    return header
-
-
-def check_foreign(header: Header, fmt: str, where: str) -> None:
-    """Raise :class:`StorageError` when a stranger's image is not ``fmt``, not whole or absurdly large."""
-    kind = "raw" if fmt == "raw" and header.kind == "iso" else header.kind
-    if kind != fmt:
-        raise StorageError(f"{where} is recorded as {fmt}, but it is {kind}")
-    if header.backing:
-        raise StorageError(f"{where} has a backing file ('{header.backing[:200]}'); bring a whole image")
-    if header.data_file:
-        raise StorageError(f"{where} keeps its data in other files; bring a whole image")
-    if header.encrypted:
-        raise StorageError(f"{where} is encrypted; that is not supported")
-    if not 0 < header.virtual_size <= IMPORT_LIMIT:
-        raise StorageError(f"{where} says its disk has {header.virtual_size} bytes; that cannot be")
-
-
-# ---- qemu-img
-
-
 async def create(path: Path, size: int, fmt: DiskFormat, *, user: str | None = None) -> None:
     """Make ``path``, which exists and is empty, an image of ``size`` bytes."""
     await _qemu_img("create", "-q", "-f", fmt, "--", str(path), str(size), user=user)
+
+
+async def create_over(path: Path, base: str, base_format: str, *, user: str | None = None) -> None:
+    """Make ``path``, which exists and is empty, a qcow2 that lies on ``base``, a path relative to it."""
+    words = ["-q", "-f", "qcow2", "-b", base, "-F", base_format, "--", str(path)]
+    await _qemu_img("create", *words, user=user)
 
 
 async def convert(
     source: Path, source_format: str, target: Path, fmt: DiskFormat, *, user: str | None = None
 ) -> None:
     """Copy an image of ours into ``target``, which exists."""
-    await _qemu_img(
-        "convert",
-        "-q",
-        "-f",
-        source_format,
-        "-O",
-        fmt,
-        "--",
-        str(source),
-        str(target),
-        user=user,
-        timeout=3600,
-    )
+    words = ["-q", "-f", source_format, "-O", fmt, "--", str(source), str(target)]
+    await _qemu_img("convert", *words, user=user, timeout=3600)
 
 
 async def convert_foreign(
@@ -262,13 +66,36 @@ async def convert_foreign(
 
     ``progress`` hears twice a second how far it is (0 to 1, by the room it takes). Cancelling ends it.
     """
-    limits = Limits(
-        cpu_seconds=IMPORT_TIMEOUT, address_space=8 << 30,
-        file_size=header.virtual_size + header.virtual_size // 32 + (64 << 20),
-    )  # fmt: skip
     words = ["-q", "-f", header.kind, "-O", fmt, "--", str(source), str(target)]
-    work = asyncio.create_task(_qemu_img("convert", *words, user=user, timeout=IMPORT_TIMEOUT, limits=limits))
     whole = await asyncio.to_thread(_blocks, source)
+    await _watched(words, target, header.virtual_size, whole, user, progress)
+
+
+async def copy(
+    source: Path, header: Header, target: Path, fmt: DiskFormat,
+    *, whole: int, snapshot: str = "", user: str | None, progress: Progress,
+) -> None:  # fmt: skip
+    """Copy an image of ours, with all it lies on, into ``target``, which exists.
+
+    ``whole``: bytes the copy will about take, by which ``progress`` is told. ``snapshot``: as it was in that
+    snapshot of its own, which a guest that has the image open does not write.
+    """
+    words = ["-q", "-f", header.kind, "-O", fmt]
+    if snapshot:
+        words += ["-U", "-l", f"snapshot.name={escaped(snapshot)}"]
+    words += ["--", str(source), str(target)]
+    await _watched(words, target, header.virtual_size, max(whole // 512, 1), user, progress)
+    await asyncio.to_thread(_keep, target)
+
+
+async def _watched(
+    words: list[str], target: Path, size: int, whole: int, user: str | None, progress: Progress
+) -> None:
+    """Run ``qemu-img convert``; tell by the blocks that are there how far it is. ``size``: the guest's."""
+    limits = Limits(
+        cpu_seconds=IMPORT_TIMEOUT, address_space=8 << 30, file_size=size + size // 32 + (64 << 20)
+    )
+    work = asyncio.create_task(_qemu_img("convert", *words, user=user, timeout=IMPORT_TIMEOUT, limits=limits))
     try:
         while not (await asyncio.wait({work}, timeout=0.5))[0]:
             await progress(min(await asyncio.to_thread(_blocks, target) / whole, 0.99))
@@ -276,6 +103,15 @@ async def convert_foreign(
         work.cancel()
         await asyncio.wait({work})
     await work
+
+
+def _keep(path: Path) -> None:
+    """Have a finished copy on the disk, not in memory: its source may be deleted next."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _blocks(path: Path) -> int:
@@ -299,6 +135,26 @@ async def info(path: Path, fmt: str, *, user: str | None = None) -> ImageInfo:
         actual_size=int(found.get("actual-size", 0)),
         backing=str(found.get("backing-filename", "")),
     )
+
+
+async def snapshots(path: Path, *, user: str | None = None) -> list[str]:
+    """The names of the snapshots inside a qcow2 of ours, oldest first, also while a guest has it open."""
+    words = ["--output=json", "-U", "-f", "qcow2", "--", str(path)]
+    found: dict[str, Any] = json.loads(await _qemu_img("info", *words, user=user, limits=READING))
+    return [str(entry["name"]) for entry in found.get("snapshots", [])]
+
+
+async def snapshot(path: Path, verb: SnapshotVerb, name: str, *, user: str | None = None) -> None:
+    """Take, go back to or remove the snapshot ``name`` of a qcow2 no guest has open."""
+    # The command has no -f; without the driver's name it would guess.
+    image = f"driver=qcow2,file.driver=file,file.filename={escaped(str(path))}"
+    words = ["-q", {"create": "-c", "apply": "-a", "delete": "-d"}[verb], name, "--image-opts", image]
+    await _qemu_img("snapshot", *words, user=user, timeout=600)
+
+
+def escaped(value: str) -> str:
+    """A value as QEMU reads it in a list parted by commas."""
+    return value.replace(",", ",,")
 
 
 async def _qemu_img(

@@ -1,4 +1,9 @@
-"""What files on a directory storage are called, and which files are no volumes at all."""
+"""What files on a directory storage are called, and which files are no volumes at all.
+
+A linked clone's volume name is two file names, its base's and its own, as in Proxmox VE::
+
+    900/base-900-disk-0.qcow2/101/vm-101-disk-0.qcow2       file images/101/vm-101-disk-0.qcow2
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,18 @@ import os
 import re
 import stat
 
+_VMID = r"[1-9][0-9]{2,8}"
+_BASE = rf"(?P<lower>(?P<lowerid>{_VMID})/base-(?P=lowerid)-disk-[0-9]{{1,4}}\.(?:qcow2|raw))"
+
 DISK_NAME = re.compile(
-    r"(?P<vmid>[1-9][0-9]{2,8})/vm-(?P=vmid)-disk-(?P<number>[0-9]{1,4})\.(?P<fmt>qcow2|raw)"
+    rf"(?:{_BASE}/)?(?P<vmid>{_VMID})/(?P<kind>vm|base)-(?P=vmid)-disk-(?P<number>[0-9]{{1,4}})"
+    r"\.(?P<fmt>qcow2|raw)"
 )
-SEED_NAME = re.compile(r"(?P<vmid>[1-9][0-9]{2,8})/vm-(?P=vmid)-cloudinit\.(?P<fmt>qcow2|raw)")
+BASE_NAME = re.compile(_BASE)
+SEED_NAME = re.compile(rf"(?P<vmid>{_VMID})/vm-(?P=vmid)-cloudinit\.(?P<fmt>qcow2|raw)")
+STATE_NAME = re.compile(
+    rf"(?P<vmid>{_VMID})/vm-(?P=vmid)-state-(?P<state>[A-Za-z][A-Za-z0-9_-]{{1,59}})\.raw"
+)
 IMPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.(qcow2|raw|img|vmdk)", re.IGNORECASE)
 ISO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.[iI][sS][oO]")
 ISO_NAME_LENGTH = 120
@@ -24,6 +37,29 @@ def is_iso_name(name: str) -> bool:
 def is_import_name(name: str) -> bool:
     """Whether an image to import may be called so, by the same rules; its ending says what it is."""
     return len(name) <= ISO_NAME_LENGTH and IMPORT_NAME.fullmatch(name) is not None
+
+
+def image_name(name: str) -> re.Match[str] | None:
+    """What a VM's volume is called, a disk, a base, a seed or a saved memory; ``None`` for another name."""
+    found = DISK_NAME.fullmatch(name)
+    if found and found["lower"] and found["fmt"] != "qcow2":
+        return None  # only qcow2 can lie on something
+    return found or SEED_NAME.fullmatch(name) or STATE_NAME.fullmatch(name)
+
+
+def is_base(name: str) -> bool:
+    """Whether a volume so called is a base: read-only, and clones may lie on it."""
+    found = DISK_NAME.fullmatch(name)
+    return found is not None and found["kind"] == "base"
+
+
+def base_below(backing: str) -> str:
+    """The base's own two name parts when an image's ``backing`` is one of ours, else nothing.
+
+    Only the spelling :meth:`DirectoryStorage.clone` writes counts: ``../900/base-900-disk-0.qcow2``.
+    """
+    name = backing.removeprefix("../")
+    return name if name != backing and BASE_NAME.fullmatch(name) else ""
 
 
 def oddity(found: os.stat_result) -> str:

@@ -22,9 +22,10 @@ from typing import Self
 
 from vms.errors import StorageError
 from vms.host.paths import make_folder
-from vms.storage import image
 from vms.storage.base import Content
-from vms.storage.directory import RESERVE, DirectoryStorage
+from vms.storage.directory import DirectoryStorage
+from vms.storage.folder import RESERVE
+from vms.storage.header import check_import, check_iso
 from vms.storage.names import gib, is_import_name, is_iso_name
 
 SIZE_LIMIT = 64 << 30
@@ -65,7 +66,7 @@ class Upload:
             raise self._too_large()
         if os.path.lexists(self._target):
             raise self._taken()
-        storage._prepare()
+        storage.make_folders()
         make_folder(self._folder, os.geteuid(), os.getegid(), 0o700)
         sweep(self._folder)
         self._check_room(size or 0)
@@ -119,10 +120,10 @@ class Upload:
                     f"the checksum differs: {self.sha256} came, {sha256.strip()[:64]} was expected"
                 )
             if self._content == "import":
-                header = image.check_import(self._descriptor, self.name)
+                header = check_import(self._descriptor, self.name)
                 self.size, self.format = header.virtual_size, header.kind
             else:
-                image.check_iso(self._descriptor)
+                check_iso(self._descriptor)
                 self.size = self.received
             os.fchmod(self._descriptor, 0o644)
             os.fsync(self._descriptor)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vms.errors import StorageError
 from vms.models import Node, Storage, StorageStatus, Volume
+from vms.operations.volumes import keep_volume, needed
 from vms.storage import base
 from vms.storage.directory import DirectoryStorage
 from vms.tasks import notify
@@ -56,8 +57,8 @@ async def look(storage: Storage, driver: DirectoryStorage) -> Seen:
 def store(node: Node, seen: Seen, before: dict[str, Volume]) -> bool:
     """Bring the rows in line; answers whether anything changed. ``before``: the rows read before looking.
 
-    A row whose file is gone stays while a drive refers to it, marked as not present, so that its VM can
-    say what it misses; other rows go. Rows made while we looked are left alone.
+    A row whose file is gone stays while a drive, a snapshot or a clone refers to it, marked as not present,
+    so that its VM can say what it misses; other rows go. Rows made while we looked are left alone.
     """
     status, storage = seen.status, seen.storage
     StorageStatus.objects.update_or_create(
@@ -71,28 +72,30 @@ def store(node: Node, seen: Seen, before: dict[str, Volume]) -> bool:
         return False
     changed = False
     found = {volume.volid.partition(":")[2]: volume for volume in seen.volumes}
-    for name, volume in found.items():
+    # Bases first, so that a clone's row finds the one it lies on.
+    for name, volume in sorted(found.items(), key=lambda pair: _depth(pair[1], found)):
         changed |= _store_volume(node, storage, name, volume, before.get(name))
     for name in before.keys() - found.keys():
         changed |= _miss(before[name])
     return changed
 
 
+def _depth(volume: base.Volume, found: dict[str, base.Volume]) -> int:
+    """On how many bases a volume lies."""
+    lower = found.get(volume.base.partition(":")[2])
+    return 0 if lower is None else 1 + _depth(lower, found)
+
+
 def _store_volume(node: Node, storage: Storage, name: str, volume: base.Volume, row: Volume | None) -> bool:
-    if row is not None and row.present and row.size == volume.size and row.format == volume.format:
+    same = row is not None and row.present and row.size == volume.size and row.format == volume.format
+    if same and row is not None and bool(row.base_id) == bool(volume.base):
         return False
-    Volume.objects.update_or_create(
-        storage=storage, node=None if storage.shared else node, name=name,
-        defaults={
-            "content": volume.content, "format": volume.format, "size": volume.size, "vmid": volume.vmid,
-            "present": True,
-        },
-    )  # fmt: skip
-    return True
+    kept = keep_volume(storage, node, volume)
+    return not same or bool(kept.base_id)
 
 
 def _miss(row: Volume) -> bool:
-    if row.disks.exists():
+    if needed(row):
         return bool(Volume.objects.filter(pk=row.pk, present=True).update(present=False))
     deleted, _ = Volume.objects.filter(pk=row.pk, disks=None).delete()
     return bool(deleted)

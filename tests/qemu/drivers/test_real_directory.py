@@ -12,7 +12,7 @@ import pytest
 from storagecontract import MIB, StorageContract
 
 from vms.errors import StorageError
-from vms.storage import image
+from vms.storage import header, image
 from vms.storage.directory import DirectoryStorage
 
 
@@ -85,16 +85,71 @@ async def test_our_header_reader_agrees_with_qemu_img(storage: DirectoryStorage,
         path = short / "x.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *words, str(path), "77M"], check=True)
         descriptor = os.open(path, os.O_RDONLY)
-        assert image.inspect(descriptor) == image.Header(kind="qcow2", virtual_size=77 * MIB)
+        assert header.inspect(descriptor) == header.Header(kind="qcow2", virtual_size=77 * MIB)
         os.close(descriptor)
     data = short / "data.raw"
     outside = ["-o", f"data_file={data},data_file_raw=on"]
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *outside, str(path), "77M"], check=True)
     descriptor = os.open(path, os.O_RDONLY)
-    assert image.inspect(descriptor).data_file
+    assert header.inspect(descriptor).data_file
     os.close(descriptor)
 
 
 async def test_qemu_img_s_own_words(short: Path) -> None:
     with pytest.raises(StorageError, match=r"qemu-img info: .*No such file"):
         await image.info(short / "missing", "qcow2")
+
+
+async def test_a_base_is_nobodys_to_write(storage: DirectoryStorage) -> None:
+    """Everybody may read its file, and nobody but QEMU's user comes as far as its folder."""
+    disk = await storage.allocate(900, MIB, "qcow2")
+    base = await storage.to_base(disk.volid)
+    found = base.path.stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (os.geteuid(), 0o444)
+    folder = base.path.parent.stat()
+    assert stat.S_IMODE(folder.st_mode) == (0o710 if USER else 0o700)
+    assert folder.st_gid == (pwd.getpwnam(USER).pw_gid if USER else os.getegid())
+    await storage.activate(base.volid, "qcow2")
+    assert stat.S_IMODE(base.path.stat().st_mode) == 0o444
+    clone = await storage.clone(101, base.volid)
+    assert (await image.info(clone.path, "qcow2", user=USER)).backing == "../900/base-900-disk-0.qcow2"
+    base.path.chmod(0o644)
+    with pytest.raises(StorageError, match="may be written"):
+        await storage.activate(clone.volid, "qcow2")
+    base.path.unlink()
+    with pytest.raises(StorageError, match=r"base-900-disk-0\.qcow2' does not exist"):
+        await storage.activate(clone.volid, "qcow2")
+
+
+async def test_a_linked_clone_lies_on_the_base_its_name_says(storage: DirectoryStorage) -> None:
+    """Whatever else its header may have come to name, QEMU is not started with it."""
+    bases = [await storage.to_base((await storage.allocate(n, MIB, "raw")).volid) for n in (900, 901)]
+    clone = await storage.clone(101, bases[0].volid)
+    for words in (
+        ["-F", "raw", "-b", "../901/base-901-disk-0.raw"],
+        ["-F", "raw", "-b", str(bases[0].path)],
+        ["-F", "raw", "-b", "/etc/hostname"],
+        ["-F", "qcow2", "-b", "../900/base-900-disk-0.raw"],
+        ["-b", ""],
+    ):
+        subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", *words, str(clone.path)], check=True)
+        with pytest.raises(StorageError):
+            await storage.activate(clone.volid, "qcow2")
+        with pytest.raises(StorageError):
+            await storage.copy(102, clone, "raw", _unheard)
+    words = ["-F", "raw", "-b", "../900/base-900-disk-0.raw"]
+    subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", *words, str(clone.path)], check=True)
+    assert (await storage.activate(clone.volid, "qcow2")).base == bases[0].volid
+
+
+async def _unheard(fraction: float) -> None:
+    """Progress that is told to nobody."""
+
+
+async def test_blocks_are_shared_where_the_file_system_can(storage: DirectoryStorage) -> None:
+    """Two of one content; the second takes no room on Btrfs and XFS, and is a plain copy elsewhere."""
+    disk = await storage.allocate(101, MIB, "raw")
+    disk.path.write_bytes(os.urandom(MIB))
+    copy = await storage.copy(101, disk, "raw", _unheard)
+    assert copy.path.read_bytes() == disk.path.read_bytes()
+    assert stat.S_IMODE(copy.path.stat().st_mode) == 0o600

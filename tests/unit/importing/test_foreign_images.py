@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vms.errors import StorageError
-from vms.storage import image
+from vms.storage import header
 from vms.storage.directory import DirectoryStorage
 from vms.storage.upload import Upload
 
@@ -19,10 +19,10 @@ def qemu_img(*words: str) -> None:
     subprocess.run(["qemu-img", *words], check=True, capture_output=True)
 
 
-def judge(path: Path) -> image.Header:
+def judge(path: Path) -> header.Header:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return image.check_import(descriptor, path.name)
+        return header.check_import(descriptor, path.name)
     finally:
         os.close(descriptor)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vms.errors import StorageError
-from vms.storage.image import Header, check_iso, check_plain, inspect
+from vms.storage.header import Header, check_iso, check_plain, inspect
 
 SECTOR = 2048
 Make = Callable[[bytes], int]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vms.errors import AccessError, ConfigErrors, NotFound, StateError
-from vms.models import VM, AuditEntry, Node, Storage, StorageStatus, Volume
+from vms.models import VM, AuditEntry, Node, Snapshot, Storage, StorageStatus, Volume
 from vms.models.configuration import apply_pending, config_of, save_config
 from vms.operations.destroy import erase, forget, owned
-from vms.operations.volumes import find_volume, register_upload, remove_iso, users_of
+from vms.operations.volumes import find_volume, register_upload, remove_iso, snapshots_with, users_of
 from vms.storage import base
 from vms.worker import storages
 
@@ -123,6 +124,41 @@ def test_a_scan_brings_rows_in_line(node: Node, storage: Storage, make_vm: Calla
     assert not storages.store(node, seen(storage, disk), rows)
     assert storages.store(node, seen(storage, disk, one), rows)
     assert Volume.objects.get(name="iso/one.iso").present
+
+
+def test_a_clones_row_knows_its_base(node: Node, storage: Storage) -> None:
+    lowest = found("900/base-900-disk-0.raw")
+    middle = replace(found("900/base-900-disk-0.raw/901/base-901-disk-0.qcow2"), base=lowest.volid, vmid=901)
+    top = replace(found("901/base-901-disk-0.qcow2/101/vm-101-disk-0.qcow2"), base=middle.volid, vmid=101)
+    assert storages.store(node, seen(storage, top, middle, lowest), {})
+    rows = storages.known(storage, node)
+    assert rows[top.volid[6:]].base == rows[middle.volid[6:]]
+    assert rows[middle.volid[6:]].base == rows[lowest.volid[6:]]
+    assert not storages.store(node, seen(storage, top, middle, lowest), rows)
+    storages.store(node, seen(storage, top), rows)
+    left = storages.known(storage, node)
+    assert set(left) == set(rows)  # a clone remembers what it lies on
+    assert [left[name].present for name in (lowest.volid[6:], middle.volid[6:])] == [False, False]
+
+
+def test_a_row_that_is_remembered_stays(node: Node, storage: Storage, make_vm: Callable[..., VM]) -> None:
+    """Without its file a snapshot's disk or saved memory is missed by name, never forgotten."""
+    memory, saved, old = (
+        found(f"101/vm-101-{name}")
+        for name in ("state-suspend-2026-01-01.raw", "state-one.raw", "disk-0.qcow2")
+    )
+    storages.store(node, seen(storage, memory, saved, old), {})
+    rows = storages.known(storage, node)
+    vm = make_vm(101)
+    VM.everything.filter(pk=vm.pk).update(vmstate=rows[memory.volid[6:]])
+    Snapshot.objects.create(
+        vm=vm, name="one", config={"scsi0": f"{old.volid},size=1G"}, vmstate=rows[saved.volid[6:]]
+    )
+    assert snapshots_with(rows[old.volid[6:]]) == snapshots_with(rows[saved.volid[6:]]) == ["one of VM 101"]
+    storages.store(node, seen(storage), rows)
+    left = storages.known(storage, node)
+    assert set(left) == set(rows)
+    assert not any(row.present for row in left.values())
 
 
 def test_a_broken_storage_loses_no_row(node: Node, storage: Storage, iso: Volume) -> None:
