@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from vms import access
 from vms.errors import ConfigError, ConfigErrors, LockedError, StateError
@@ -149,6 +150,9 @@ class Operation:
     """Locks of others under which this verb is allowed all the same."""
     on_trash: ClassVar[bool] = False
     """Whether this verb is for what lies in the trash; others leave that alone."""
+    beside_clones: ClassVar[bool] = False
+    """Whether this may be done to a VM while clones are being made of it: it touches no disk of a VM that is
+    off, and starts none."""
     params: ClassVar[builtins.type[Params]] = NoParams
 
     def authorise(self, user: Any, vm: VM, params: Any) -> None:
@@ -157,6 +161,10 @@ class Operation:
 
     def check(self, vm: VM, params: Any) -> None:
         """Raise :class:`StateError` (or another :class:`VMError`) when this cannot be done now."""
+
+    def title(self, vm: VM, params: Any) -> str:
+        """What a person reads in the list of tasks."""
+        return f"{self.label} {vm.vmid} ({vm.display_name})"
 
     def overrules(self, params: Any) -> frozenset[str]:
         """The types of tasks on the same VM that this one ends instead of waiting for them."""
@@ -263,6 +271,7 @@ def submit(type_: str, *, vm: VM, user: Any, params: Mapping[str, str] | None = 
     with transaction.atomic():
         fresh = VM.everything.select_related("node", "pool").get(pk=vm.pk)
         check_lock(verb, fresh)
+        check_clones(verb, fresh)
         verb.check(fresh, parsed)
         if verb.lock:
             taken = VM.everything.filter(pk=fresh.pk, lock=fresh.lock).update(lock=verb.lock)
@@ -270,7 +279,7 @@ def submit(type_: str, *, vm: VM, user: Any, params: Mapping[str, str] | None = 
                 raise StateError(f"VM {fresh.vmid} was locked by somebody else a moment ago.")
         return queue.enqueue(
             type_, node=fresh.node, vm=fresh, user=user, params=given, lock=verb.lock,
-            label=f"{verb.label} {fresh.vmid} ({fresh.display_name})",
+            label=verb.title(fresh, parsed),
         )  # fmt: skip
 
 
@@ -298,6 +307,26 @@ def check_lock(verb: Operation, vm: VM, *, own: str = "") -> None:
         raise StateError(f"VM {vm.vmid} is in the trash.", hint="Restore it first.")
     if vm.lock and vm.lock != own and vm.lock not in verb.accepts_locks:
         raise LockedError(f"VM {vm.vmid} is locked ({vm.lock}) by {holder(vm)}.")
+
+
+def check_clones(verb: Operation, vm: VM) -> None:
+    """Raise :class:`StateError` when ``verb`` would spoil a clone that is being made of the VM.
+
+    Asked when something is submitted; afterwards the worker lets nobody change what somebody reads.
+    """
+    if verb.beside_clones:
+        return
+    task = clones_under_way(vm).first()
+    if task is not None:
+        raise StateError(
+            f"VM {vm.vmid} is being cloned by {told(task)}.", hint="Wait for the clone, or cancel it."
+        )
+
+
+def clones_under_way(vm: VM) -> QuerySet[Task]:
+    """The tasks that read the VM to make another one."""
+    reading = {f"params__{queue.SOURCE}": str(vm.vmid)}
+    return Task.objects.filter(status__in=queue.UNFINISHED, **reading).order_by("pk")
 
 
 def holder(vm: VM) -> str:

@@ -128,6 +128,8 @@ async def answering_agent(ctx: Context) -> Agent | None:
 class Stop(Operation):
     """Switch the VM off at once. A VM that is off already is no error."""
 
+    beside_clones = True
+
     def overrules(self, params: Any) -> frozenset[str]:
         return frozenset({"qmshutdown", "qmreboot"}) if params.overrule_shutdown else frozenset()
 
@@ -143,6 +145,8 @@ class Stop(Operation):
 @operation("qmshutdown", privilege="VM.PowerMgmt", label="Shutdown", params=ShutdownParams)
 class Shutdown(Operation):
     """Ask the guest to shut down."""
+
+    beside_clones = True
 
     def check(self, vm: VM, params: Any) -> None:
         must_run(vm)
@@ -173,6 +177,8 @@ class Shutdown(Operation):
 class Reboot(Operation):
     """Shut the guest down and start a new QEMU, which applies pending changes."""
 
+    beside_clones = True
+
     def check(self, vm: VM, params: Any) -> None:
         must_run(vm)
         if vm.status == VM.Status.PAUSED:
@@ -200,6 +206,8 @@ class Reboot(Operation):
 class Reset(Operation):
     """Press the reset button: a hard reset in the same process."""
 
+    beside_clones = True
+
     def check(self, vm: VM, params: Any) -> None:
         must_run(vm)
 
@@ -213,6 +221,7 @@ class Pause(Operation):
     """Halt the guest's processors; its memory stays."""
 
     accepts_locks = frozenset({"backup"})
+    beside_clones = True
 
     def check(self, vm: VM, params: Any) -> None:
         must_run(vm)
@@ -231,6 +240,7 @@ class Resume(Operation):
     """Let a paused guest go on; wake a sleeping one."""
 
     accepts_locks = frozenset({"backup"})
+    beside_clones = True
 
     def check(self, vm: VM, params: Any) -> None:
         must_run(vm)

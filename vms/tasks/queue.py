@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Case, Value, When
+from django.db.models import Case, QuerySet, Value, When
 from django.utils import timezone
 
 from vms.models import VM, Node, Task, TaskLogLine
@@ -19,12 +19,21 @@ CLAIM_LIMIT = 50
 UNFINISHED = (Task.Status.QUEUED, Task.Status.RUNNING)
 
 
+SOURCE = "clone-of"
+"""The parameter that names another VM, by its VM ID, which a task only reads (what a clone is made of)."""
+ONLY_FOR = "only_for"
+"""What a draft row made for a task says: the task's number. The row goes when the task comes to nothing."""
+
+
 @dataclass(frozen=True)
 class Claimed:
-    """A row taken: its number and the row of the VM it is about (None: about the node)."""
+    """A row taken: its number, its type, the row of the VM it is about (None: about the node) and the row of
+    the VM it reads besides (None: of no other)."""
 
     pk: int
+    type: str
     vm_id: int | None
+    reads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,19 +90,30 @@ def claim(node: Node, boot: str) -> list[Claimed]:
     """Take the waiting rows of ``node`` for worker life ``boot``. Two claimers never get the same row."""
     waiting = Task.objects.filter(node=node, status=Task.Status.QUEUED).order_by("pk")
     taken = []
-    for pk, vm_id in list(waiting.values_list("pk", "vm_id")[:CLAIM_LIMIT]):
-        mine = Task.objects.filter(pk=pk, status=Task.Status.QUEUED).update(
+    for row in _rows(waiting[:CLAIM_LIMIT]):
+        mine = Task.objects.filter(pk=row.pk, status=Task.Status.QUEUED).update(
             status=Task.Status.RUNNING, boot=boot, started=timezone.now()
         )
         if mine:
-            taken.append(Claimed(pk, vm_id))
+            taken.append(row)
     return taken
+
+
+def _rows(tasks: QuerySet[Task]) -> list[Claimed]:
+    """The rows as a worker takes them. One query more where one of them reads another VM."""
+    found = list(tasks.values_list("pk", "type", "vm_id", "params"))
+    wanted = {str(params[SOURCE]) for *_, params in found if SOURCE in params}
+    sources = VM.everything.filter(vmid__in=[int(vmid) for vmid in wanted if vmid.isdecimal()])
+    known = {str(vmid): pk for vmid, pk in sources.values_list("vmid", "pk")} if wanted else {}
+    return [
+        Claimed(pk, type_, vm_id, known.get(str(params.get(SOURCE)))) for pk, type_, vm_id, params in found
+    ]
 
 
 def inherit(node: Node, boot: str) -> list[Claimed]:
     """Take over the rows an earlier life of this node's worker left running. Call once, holding its lock."""
     left = Task.objects.filter(node=node, status=Task.Status.RUNNING).exclude(boot=boot).order_by("pk")
-    found = [Claimed(pk, vm_id) for pk, vm_id in left.values_list("pk", "vm_id")]
+    found = _rows(left)
     Task.objects.filter(pk__in=[row.pk for row in found], status=Task.Status.RUNNING).update(boot=boot)
     return found
 
@@ -148,10 +168,13 @@ def _closing(task: Task, status: Task.Status, message: str, warned: int) -> Line
 
 
 def release(task: Task) -> None:
-    """Give back the VM's lock a task held. What is hibernated is locked again as it was."""
+    """Give back the VM's lock a task held. What is hibernated is locked again as it was; a row that was there
+    for this task alone goes."""
     if task.lock and task.vm_id is not None:
         asleep = When(vmstate__isnull=False, template=False, then=Value("suspended"))
         VM.everything.filter(pk=task.vm_id, lock=task.lock).update(lock=Case(asleep, default=Value("")))
+        made = {f"draft__{ONLY_FOR}": task.pk}
+        VM.everything.filter(pk=task.vm_id, stage=VM.Stage.DRAFT, **made).delete()
 
 
 def add_lines(task: Task, lines: Sequence[Line]) -> None:

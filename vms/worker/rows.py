@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from vms.models import VM, AuditEntry, Node
 from vms.tasks import notify
+from vms.tasks.queue import ONLY_FOR
 
-LOCKS_OF_TASKS = ("create", "destroyed")
+LOCKS_OF_TASKS = ("create", "destroyed", "clone")
 """Locks that only a task of ours holds, and only while it runs."""
 
 
@@ -58,8 +59,9 @@ def vms_of(node: Node) -> list[VM]:
 def free_locks(node: Node, held: set[int]) -> None:
     """Give back locks whose task is no more. ``held``: the VM rows that a task in hand is about."""
     rows = VM.everything.filter(node=node, lock__in=LOCKS_OF_TASKS).exclude(pk__in=held)
-    busy = rows.filter(tasks__status__in=("queued", "running")).values_list("pk", flat=True)
-    rows.exclude(pk__in=list(busy)).update(lock="")
+    busy = list(rows.filter(tasks__status__in=("queued", "running")).values_list("pk", flat=True))
+    rows.exclude(pk__in=busy).filter(stage=VM.Stage.DRAFT, draft__has_key=ONLY_FOR).delete()
+    rows.exclude(pk__in=busy).update(lock="")
 
 
 def begin_life(node: Node, boot: str) -> None:

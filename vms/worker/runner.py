@@ -30,7 +30,7 @@ from vms.tasks import queue
 from vms.tasks.queue import Claimed
 from vms.worker.context import TaskContext
 from vms.worker.database import Database
-from vms.worker.turns import Turns
+from vms.worker.turns import Mode, Turns
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Runner:
         self._db = database
         self._turns = Turns()
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._about: dict[int, int | None] = {}
+        self._about: dict[int, set[int]] = {}
         self._reasons: dict[int, End] = {}
         self._closing: set[int] = set()
 
@@ -68,7 +68,7 @@ class Runner:
     def take(self) -> list[tuple[Claimed, Prepared]]:
         """Claim what waits (database work). A single row, what a person waits for, is prepared at once."""
         rows = queue.claim(self._services.node, self._services.boot)
-        if len(rows) != 1 or rows[0].vm_id in self._about.values():
+        if len(rows) != 1 or not about(rows[0]).isdisjoint(set().union(*self._about.values())):
             return [(row, None) for row in rows]
         try:
             return [(rows[0], self._prepare(rows[0], False))]
@@ -78,7 +78,7 @@ class Runner:
     def spawn(self, row: Claimed, prepared: Prepared = None, *, inherited: bool = False) -> None:
         """Begin with a claimed row; ``inherited`` ones are settled instead of run."""
         task = asyncio.create_task(self._live(row, prepared, inherited), name=f"task-{row.pk}")
-        self._tasks[row.pk], self._about[row.pk] = task, row.vm_id
+        self._tasks[row.pk], self._about[row.pk] = task, about(row)
         task.add_done_callback(lambda _done: self._forget(row.pk))
 
     def _forget(self, pk: int) -> None:
@@ -123,7 +123,7 @@ class Runner:
             if self._turns.waiting(row.vm_id):
                 with suppress(VMError):  # refused here, it is refused with its reason when its turn comes
                     await self._overrule(row)
-            async with self._turns.turn(row.vm_id, row.pk, lambda holder: self._waits(row.pk, holder)):
+            async with self._turns.turn(wanted(row), row.pk, lambda holder: self._waits(row.pk, holder)):
                 await self._take_turn(row, prepared, inherited)
         except asyncio.CancelledError:
             # Cancelled while it waited for its turn.
@@ -209,6 +209,22 @@ class Runner:
             verb.authorise(ctx.user, ctx.vm, ctx.params)
         check_lock(verb, ctx.vm, own=ctx.task.lock)
         verb.check(ctx.vm, ctx.params)
+
+
+def about(row: Claimed) -> set[int]:
+    """The VM rows a task works with."""
+    return {pk for pk in (row.vm_id, row.reads) if pk is not None}
+
+
+def wanted(row: Claimed) -> list[tuple[int, Mode]]:
+    """What a task must hold before it may begin."""
+    verb = OPERATIONS.get(row.type)
+    found: list[tuple[int, Mode]] = []
+    if row.vm_id is not None:
+        found.append((row.vm_id, Mode.BESIDE if verb and verb.beside_clones else Mode.CHANGE))
+    if row.reads is not None:
+        found.append((row.reads, Mode.READ))
+    return found
 
 
 def ended(error: Exception) -> End:

@@ -146,3 +146,52 @@ def test_a_verb_about_the_node(node: Node, anna: object) -> None:
     assert (task.vm, task.label) == (None, "Scan storage")
     with pytest.raises(ValueError, match="about a VM"):
         submit_on("qmstart", node=node, user=None)
+
+
+def clone_task(vm: VM, source: VM, **columns: str) -> Task:
+    """A row as a clone's door inserts it."""
+    task = queue.enqueue(
+        "qmclone", node=vm.node, vm=vm, user=None, label="Clone", params={"clone-of": str(source.vmid)},
+        lock="clone",
+    )  # fmt: skip
+    VM.everything.filter(pk=vm.pk).update(stage="draft", lock="clone", draft={"only_for": task.pk})
+    Task.objects.filter(pk=task.pk).update(**columns)
+    return task
+
+
+def test_what_a_task_reads_is_claimed_with_it(make_vm: Callable[..., VM], node: Node) -> None:
+    source, target = make_vm(900), make_vm(100)
+    task = clone_task(target, source)
+    assert queue.claim(node, "a") == [queue.Claimed(task.pk, "qmclone", target.pk, source.pk)]
+    assert queue.inherit(node, "b") == [queue.Claimed(task.pk, "qmclone", target.pk, source.pk)]
+
+
+@pytest.mark.parametrize("verb", ["qmstart", "qmdestroy"])
+def test_what_is_being_cloned_is_not_disturbed(make_vm: Callable[..., VM], verb: str) -> None:
+    source = make_vm(900)
+    task = clone_task(make_vm(100), source)
+    with pytest.raises(StateError, match="VM 900 is being cloned by 'Clone', started by system"):
+        submit(verb, vm=source, user=None)
+    source.refresh_from_db()
+    assert source.lock == ""
+    submit("qmstop", vm=source, user=None)
+    queue.request_cancel(task)
+    submit(verb, vm=source, user=None)
+
+
+def test_the_row_of_a_clone_that_came_to_nothing_goes(make_vm: Callable[..., VM], node: Node) -> None:
+    source = make_vm(900)
+    cancelled = clone_task(make_vm(100), source)
+    queue.request_cancel(cancelled)
+    failed = clone_task(make_vm(101), source)
+    queue.claim(node, "a")
+    queue.finish(failed, "a", Task.Status.ERROR, message="no room")
+    made = clone_task(make_vm(102), source)
+    queue.claim(node, "a")
+    VM.everything.filter(vmid=102).update(stage="defined")
+    queue.finish(made, "a", Task.Status.OK)
+    assert list(VM.everything.order_by("vmid").values_list("vmid", "lock")) == [(102, ""), (900, "")]
+    lost = clone_task(make_vm(103), source)
+    lost.delete()
+    rows.free_locks(node, set())
+    assert not VM.everything.filter(vmid=103).exists()
