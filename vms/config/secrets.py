@@ -1,7 +1,7 @@
 """What of a configuration nobody may read back: the cloud-init password.
 
-It is hashed before it is stored (SHA-512 crypt, as ``/etc/shadow`` holds it) and shown as asterisks. Windows
-images want it as text, so theirs is stored as it is and shown as asterisks all the same.
+It is hashed before it is stored (SHA-256 crypt, as ``/etc/shadow`` holds it and Proxmox writes it) and shown
+as asterisks. Windows images want it as text; theirs is stored as it is, and shown as asterisks all the same.
 """
 
 from __future__ import annotations
@@ -30,40 +30,41 @@ def kept_secret(mapping: Mapping[str, str], before: Mapping[str, object]) -> Map
         return mapping
     found = dict(mapping)
     if given == MASK:
-        if "cipassword" in before:
-            found["cipassword"] = str(before["cipassword"])
-        else:
-            del found["cipassword"]
-    elif not _HASHED.fullmatch(given) and not mapping.get("ostype", "").startswith("w"):
+        given = str(before.get("cipassword") or "")
+    if not given:
+        del found["cipassword"]
+    elif _HASHED.fullmatch(given) or mapping.get("ostype", "").startswith("w"):
+        found["cipassword"] = given
+    else:
         found["cipassword"] = hashed(given)
     return found
 
 
 def hashed(password: str, salt: str = "") -> str:
-    """``password`` as SHA-512 crypt (``$6$``), with a random salt unless one is given.
+    """``password`` as SHA-256 crypt (``$5$``), with a random salt unless one is given.
 
     After the public specification "Unix crypt using SHA-256 and SHA-512" by Ulrich Drepper.
     """
     salt = (salt or "".join(secrets.choice(_SIGNS) for _ in range(16)))[:16]
     word, pepper = password.encode(), salt.encode()
-    other = hashlib.sha512(word + pepper + word).digest()
-    mixed = hashlib.sha512(word + pepper + _stretched(other, len(word)))
+    other = hashlib.sha256(word + pepper + word).digest()
+    mixed = hashlib.sha256(word + pepper + _stretched(other, len(word)))
     length = len(word)
     while length:
         mixed.update(other if length & 1 else word)
         length >>= 1
     digest = mixed.digest()
-    p = _stretched(hashlib.sha512(word * len(word)).digest(), len(word))
-    s = _stretched(hashlib.sha512(pepper * (16 + digest[0])).digest(), len(pepper))
+    p = _stretched(hashlib.sha256(word * len(word)).digest(), len(word))
+    s = _stretched(hashlib.sha256(pepper * (16 + digest[0])).digest(), len(pepper))
     for number in range(_ROUNDS):
-        step = hashlib.sha512(p if number & 1 else digest)
+        step = hashlib.sha256(p if number & 1 else digest)
         if number % 3:
             step.update(s)
         if number % 7:
             step.update(p)
         step.update(digest if number & 1 else p)
         digest = step.digest()
-    return f"$6${salt}${_spelled(digest)}"
+    return f"$5${salt}${_spelled(digest)}"
 
 
 def _stretched(block: bytes, length: int) -> bytes:
@@ -71,12 +72,12 @@ def _stretched(block: bytes, length: int) -> bytes:
 
 
 def _spelled(digest: bytes) -> str:
-    """The 64 bytes in the specification's order, six bits a sign."""
-    text, a, b, c = "", 0, 21, 42
-    for _ in range(21):
+    """The 32 bytes in the specification's order, six bits a sign."""
+    text, a, b, c = "", 0, 10, 20
+    for _ in range(10):
         text += _signs(digest[a] << 16 | digest[b] << 8 | digest[c], 4)
-        a, b, c = b + 1, c + 1, a + 1
-    return text + _signs(digest[63], 2)
+        a, b, c = c + 1, a + 1, b + 1
+    return text + _signs(digest[31] << 8 | digest[30], 3)
 
 
 def _signs(number: int, count: int) -> str:

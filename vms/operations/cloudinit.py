@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vms.config.creation import complete
-from vms.config.nocloud import Resolver, drive_of, seed_of
+from vms.config.nocloud import Resolver
+from vms.config.seeds import drive_of, seed_of
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, StateError, StorageError
 from vms.hardware.context import NodeFacts

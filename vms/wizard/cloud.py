@@ -11,7 +11,8 @@ from urllib.parse import quote, unquote
 
 from django import forms
 
-from vms.config.nocloud import seed_slot, ssh_keys
+from vms.config.nocloud import ssh_keys
+from vms.config.seeds import seed_slot
 from vms.config.vmconfig import VMConfig
 from vms.errors import VMError
 from vms.forms import disks
