@@ -25,7 +25,7 @@
   -device '{"driver":"ich9-usb-uhci2","id":"uhci-2","multifunction":true,"bus":"pci.0","addr":"1d.1","masterbus":"ehci.0","firstport":2}' \
   -device '{"driver":"ich9-usb-uhci3","id":"uhci-3","multifunction":true,"bus":"pci.0","addr":"1d.2","masterbus":"ehci.0","firstport":4}' \
   -device '{"driver":"nec-usb-xhci","id":"xhci","bus":"pci.1","addr":"0x1b"}' \
-  -device '{"driver":"usb-host","id":"usb0","bus":"ehci.0","vendorid":4660,"productid":43981}' \
+  -device '{"driver":"usb-host","id":"usb0","vendorid":4660,"productid":43981}' \
   -device '{"driver":"usb-redir","id":"usbredirdev1","chardev":"usbredirchardev1","bus":"xhci.0"}' \
   -device '{"driver":"qxl-vga","id":"vga","bus":"pci.0","addr":"0x2","max_outputs":4}' \
   -device '{"driver":"virtio-serial","id":"spice","bus":"pci.0","addr":"0x9"}' \

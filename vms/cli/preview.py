@@ -16,7 +16,7 @@ USUAL: dict[str, dict[str, Any]] = {
 }
 """The storages the peer's installer makes, where it makes them."""
 
-_MOUNTED = ("cifs", "nfs", "cephfs")
+_FILES = ("cephfs", "cifs", "nfs", "btrfs")
 
 
 def guessed_storages(
@@ -44,7 +44,7 @@ def guess(name: str, volume: str) -> dict[str, Any]:
         block = _block_storage(name.lower(), name)
         if block:
             return block
-    kind = next((kind for kind in _MOUNTED if kind in name.lower()), "dir")
+    kind = next((kind for kind in _FILES if kind in name.lower()), "dir")
     # A second directory beside the usual one is called after it.
     beside = name.startswith("local") and kind == "dir"
     path = f"/var/lib/vz{name.removeprefix('local')}" if beside else f"/mnt/pve/{name}"

@@ -14,7 +14,7 @@ from vms.errors import ConfigError
 from vms.hardware import known
 from vms.hardware.cpu import Cpu
 from vms.hardware.cpumodel import is_32bit
-from vms.hardware.machine import HOTPLUG_WORDS
+from vms.hardware.machine import hotplug_words
 from vms.schema.option import shown
 
 LARGEST_DISK = 131072
@@ -52,8 +52,7 @@ def _memory(config: VMConfig) -> Iterator[ConfigError]:
         yield ConfigError("numa0", f"the NUMA nodes have {sum(nodes)} MiB together, the machine {memory} MiB")
     if config.get("hugepages") and not config.value("numa"):
         yield ConfigError("hugepages", "huge pages need NUMA, set numa to 1")
-    words = config.value("hotplug")
-    if "memory" in words and all(word in HOTPLUG_WORDS for word in words.replace(";", ",").split(",")):
+    if "memory" in hotplug_words(config.value("hotplug")):
         if not config.value("numa"):
             yield ConfigError("hotplug", "memory can only be plugged in with NUMA, set numa to 1")
         elif memory < 1024:

@@ -77,6 +77,8 @@ class VMConfig:
     def value(self, key: str) -> Any:
         """The parsed value of ``key``, or what its absence means."""
         found = self._values.get(key)
+        if found is None and key == "sockets":
+            found = self._values.get("smp")
         if found is not None or key not in OPTIONS:
             return found
         return _default(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from vms.errors import ConfigError
@@ -56,9 +57,9 @@ class Graph:
         """Throttle filter over format over file."""
         source = self.source(key, drive.file)
         cdrom = drive.is_cdrom
-        direct = drive.cache in ("none", "directsync") or (drive.cache is None and not cdrom)
-        if drive.cache is None and source.storage_type == "btrfs" and not source.options.get("nocow"):
-            direct = False
+        if cdrom and drive.file.startswith("/dev/"):
+            source = replace(source, driver="host_cdrom")
+        direct = goes_around_cache(drive, source)
         common: dict[str, Any] = {"read-only": self.read_only(drive)}
         if not cdrom:
             common |= zeroes_and_discard(drive)
@@ -138,25 +139,38 @@ class Graph:
         cdrom = drive.is_cdrom
         words = ["if=none", f"id=drive-{key}"]
         source = VolumeSource("", "", "raw") if drive.is_empty else self.source(key, drive.file)
-        direct = drive.cache in ("none", "directsync") or (drive.cache is None and not cdrom)
+        direct = goes_around_cache(drive, source)
         if not drive.is_empty:
             words.insert(0, f"file={escaped(source.filename or _rbd_name(source))}")
             words.append(f"format={drive.image_format or source.format}")
         for name in ("media", "rerror", "werror"):
             if getattr(drive, name) is not None and (name != "media" or cdrom):
                 words.append(f"{name}={getattr(drive, name)}")
-        if drive.cache or not cdrom:
+        if drive.cache or direct:
             words.append(f"cache={drive.cache or 'none'}")
         words.append(f"aio={drive.aio or self.default_aio(source, drive.cache, direct)}")
         if drive.discard:
             words.append(f"discard={drive.discard}")
         if not cdrom:
             words.append(f"detect-zeroes={zeroes_and_discard(drive)['detect-zeroes']}")
-            words += ["readonly=on"] if self.read_only(drive) else []
+            given = self.plan.template or getattr(drive, "read_only", None)
+            words += [f"readonly={'on' if given else 'off'}"] if given is not None else []
         if drive.snapshot is not None:
             words.append(f"snapshot={'on' if drive.snapshot else 'off'}")
         words += [f"throttling.{name}={value}" for name, value in limits(key, drive).items()]
         return ",".join(words)
+
+
+def goes_around_cache(drive: Drive, source: VolumeSource) -> bool:
+    """Whether reads and writes bypass the node's page cache.
+
+    A disk says so by its cache mode. One that says nothing does, except on Btrfs, whose checksums a guest
+    that changes a page while it is written would break.
+    """
+    if drive.cache is not None:
+        return drive.cache in ("none", "directsync")
+    checksums = source.storage_type == "btrfs" and not source.options.get("nocow")
+    return not drive.is_cdrom and not checksums
 
 
 def zeroes_and_discard(drive: Drive) -> dict[str, str]:

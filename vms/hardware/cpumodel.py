@@ -58,7 +58,7 @@ def emulated_model(model: str, runnable: tuple[str, ...]) -> str:
 def topology(plan: Plan) -> Iterator[Part]:
     """``-smp`` and, with CPU hot-plug, one device for every CPU after the first."""
     config = plan.config
-    sockets, cores = config.get("sockets") or config.get("smp") or 1, config.value("cores")
+    sockets, cores = config.value("sockets"), config.value("cores")
     total = sockets * cores
     vcpus = config.get("vcpus") or total
     if vcpus > total:
@@ -66,7 +66,7 @@ def topology(plan: Plan) -> Iterator[Part]:
     if total > plan.facts.threads:
         raise ConfigError("cores", f"{total} CPUs are more than the node's {plan.facts.threads} threads")
     key = "cores" if "cores" in config.mapping or "sockets" not in config.mapping else "sockets"
-    plugged = "cpu" in str(config.value("hotplug")).replace(";", ",").split(",")
+    plugged = plan.plugs("cpu")
     first = 1 if plugged else vcpus
     yield Flag(key, "-smp", f"{first},sockets={sockets},cores={cores},maxcpus={total}")
     if plugged:
@@ -94,7 +94,9 @@ def _wanted(plan: Plan) -> str:
     # A template is read by a backup only and always shows the same plain CPU.
     if plan.template:
         return "qemu64"
-    return wanted if plan.kvm else emulated_model(wanted, plan.facts.cpu_models)
+    # A machine that does without the KVM its node has keeps its model: only 'host' is never emulated.
+    switched_off = plan.facts.kvm and not plan.facts.cpu_models and wanted != "host"
+    return wanted if plan.kvm or switched_off else emulated_model(wanted, plan.facts.cpu_models)
 
 
 def base_model(plan: Plan) -> str:

@@ -58,7 +58,8 @@ def usb_devices(plan: Plan) -> Iterator[Part]:
 
 def _usb_device(plan: Plan, key: str, index: int, part: Usb) -> Iterator[Part]:
     modern = uses_xhci(plan)
-    place: dict[str, Any] = {"bus": "xhci.0" if modern or part.usb3 else "ehci.0"}
+    # A USB 2 device of the node names no bus: QEMU then takes the newest of the board's own controllers.
+    place: dict[str, Any] = {"bus": "xhci.0"} if modern or part.usb3 else {}
     if modern:
         place["port"] = str(index + 1)
     host = part.host or plan.facts.usb_mappings.get(part.mapping or "", "")
@@ -66,6 +67,8 @@ def _usb_device(plan: Plan, key: str, index: int, part: Usb) -> Iterator[Part]:
         raise ConfigError(key, f"there is no USB mapping '{part.mapping}' on this node", part="mapping")
     if host.lower() == "spice":
         chardev = f"usbredirchardev{index}"
+        if not place or not plan.machine_at_least(4, 0):
+            place = {"bus": "ehci.0"}
         yield Chardev(key, "spicevmc", {"id": chardev, "name": "usbredir"})
         yield Device(key, "usb-redir", {"id": f"usbredirdev{index}", "chardev": chardev, **place})
         return

@@ -14,6 +14,9 @@ from vms.hardware.plan import Plan
 
 _PER_CONTROLLER = {"lsi": 7, "lsi53c810": 7}
 _BY_LUN = ("megasas", "virtio-scsi-pci", "virtio-scsi-single")
+_ANSWERED_BY_QEMU = {"write-cache", "serial", "wwn"}
+"""What the guest reads from the real disk itself when its commands are handed on."""
+_HARD_DISK = {"rotation_rate", "rerror", "werror"}
 _Q35_IDE = {0: 0, 1: 2, 2: 1, 3: 3}
 
 
@@ -84,9 +87,11 @@ def front_end(plan: Plan, key: str, index: int, drive: Drive) -> Device:
     if not drive.is_empty or not plan.node_graphs:
         options["drive"] = f"drive-{key}"
     disk = not drive.is_cdrom
+    # An IDE hard disk cannot be read-only, so a template's disks appear as CDs.
+    as_disc = not disk or (plan.template and drive.bus in ("ide", "sata"))
     if disk and plan.node_graphs:
         options["write-cache"] = "off" if drive.cache in ("writethrough", "directsync") else "on"
-    options |= _identity(plan, drive, disk)
+    options |= _identity(plan, drive, not as_disc)
     if drive.bus == "virtio":
         options |= plan.pci(key)
         thread = io_thread(plan, key, drive)
@@ -99,8 +104,7 @@ def front_end(plan: Plan, key: str, index: int, drive: Drive) -> Device:
     else:
         unit = {"bus": f"ide.{_Q35_IDE[index]}", "unit": 0} if plan.q35 else None
         options |= unit or {"bus": f"ide.{index // 2}", "unit": index % 2}
-    # An IDE hard disk cannot be read-only, so a template's disks appear as CDs.
-    return Device(key, "ide-hd" if disk and not plan.template else "ide-cd", options)
+    return Device(key, "ide-cd" if as_disc else "ide-hd", options)
 
 
 def _identity(plan: Plan, drive: Drive, disk: bool) -> dict[str, Any]:
@@ -123,15 +127,24 @@ def _identity(plan: Plan, drive: Drive, disk: bool) -> dict[str, Any]:
     return found
 
 
+def _passed_through(plan: Plan, drive: Drive) -> str:
+    """The device that hands SCSI commands on as they are; empty when QEMU answers them itself."""
+    if drive.is_cdrom:
+        return ""
+    if getattr(drive, "scsiblock", None) and drive.file in plan.facts.scsi_devices:
+        return "scsi-block"
+    storage = plan.facts.storages.get(drive.file.partition(":")[0], {})
+    return "scsi-generic" if storage.get("type") == "iscsidirect" else ""
+
+
 def _scsi(plan: Plan, key: str, index: int, drive: Drive, options: dict[str, Any]) -> Device:
     if index > 13 and not plan.machine_at_least(4, 1, 2):
         raise ConfigError(key, "more than 14 SCSI disks need machine version 4.1+pve2 or newer")
     name, place = scsi_place(plan.config.value("scsihw"), index)
     options |= {"bus": f"{name}.0", **place}
-    raw_disk = getattr(drive, "scsiblock", None) and drive.file in plan.facts.scsi_devices
-    if raw_disk:
-        options.pop("write-cache", None)
-        return Device(key, "scsi-block", options)
+    if passed_through := _passed_through(plan, drive):
+        refused = _ANSWERED_BY_QEMU | (_HARD_DISK if passed_through == "scsi-generic" else set())
+        return Device(key, passed_through, {k: v for k, v in options.items() if k not in refused})
     if plan.node_graphs:
         options["device_id"] = f"drive-{key}"
     for name in ("vendor", "product"):

@@ -12,11 +12,18 @@ from vms.schema.propstring import PropertyString
 from vms.schema.types import uuid as uuid_text
 
 HOTPLUG_WORDS = ("network", "disk", "cpu", "memory", "usb", "cloudinit")
+HOTPLUG_DEFAULT = ("network", "disk", "usb")
+
+
+def hotplug_words(text: str) -> list[str]:
+    """The kinds of part a ``hotplug`` value lists; ``1`` is the usual set, ``0`` none."""
+    given = {"1": ",".join(HOTPLUG_DEFAULT), "0": ""}.get(text, text)
+    return [word for word in re.split(r"[,; ]+", given) if word]
 
 
 def hotplug(text: str) -> str:
     """``0``, ``1`` or a list of what may be plugged while running."""
-    words = [word for word in re.split(r"[,; ]+", text) if word]
+    words = hotplug_words(text)
     if text not in ("0", "1") and (not words or any(word not in HOTPLUG_WORDS for word in words)):
         raise ValueError(f"'{shown(text)}' is not 0, 1 or a list of {', '.join(HOTPLUG_WORDS)}")
     return text
@@ -211,7 +218,7 @@ class MachineOptions:
     )
     hotplug: str | None = opt(
         "Hotplug",
-        default="network,disk,usb",
+        default=",".join(HOTPLUG_DEFAULT),
         check=hotplug,
         max_length=64,
         help="Which kinds of device may be added or removed while the guest runs.",

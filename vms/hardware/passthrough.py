@@ -81,7 +81,8 @@ def _first(plan: Plan, key: str, part: HostPci) -> dict[str, Any]:
         found["rombar"] = 0
     if part.romfile:
         found["romfile"] = f"/usr/share/kvm/{part.romfile}"
-    if part.x_vga:
+    # UEFI needs no help to draw on a card; only the BIOS has to be routed to it.
+    if part.x_vga and not plan.ovmf:
         found["x-vga"] = True
     for attr, name in _IDENTITY.items():
         text = getattr(part, attr)

@@ -10,7 +10,7 @@ from vms.errors import ConfigError
 from vms.hardware.boot import boot_indexes
 from vms.hardware.context import ConfigView, LaunchContext, NodeFacts
 from vms.hardware.guest import is_linux, windows_version
-from vms.hardware.machine import Machine
+from vms.hardware.machine import Machine, hotplug_words
 from vms.hardware.pci import PciPlan
 
 _NEWEST_REVISION = 99
@@ -143,9 +143,13 @@ class Plan:
         vga = self.config.get("vga")
         if vga is not None and vga.type:
             return str(vga.type)
-        if any(part.x_vga for _, _, part in self.config.slots("hostpci")):
+        if vga is None and any(part.x_vga for _, _, part in self.config.slots("hostpci")):
             return "none"
         return "cirrus" if 0 < self.windows < 6 else "std"
+
+    def plugs(self, kind: str) -> bool:
+        """Whether parts of this kind (a word of ``hotplug``) may be plugged in while the guest runs."""
+        return kind in hotplug_words(self.config.value("hotplug"))
 
     @cached_property
     def boot_index(self) -> dict[str, int]:

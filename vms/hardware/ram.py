@@ -24,10 +24,6 @@ def wanted_memory(plan: Plan) -> int:
     return 512 if plan.template else int(plan.config.value("memory").value("current"))
 
 
-def _hotplug(plan: Plan) -> bool:
-    return not plan.template and "memory" in str(plan.config.value("hotplug")).replace(";", ",").split(",")
-
-
 def _page(plan: Plan, size: int) -> int:
     """The size of the huge pages behind ``size`` MiB, 0 for ordinary pages."""
     wanted = plan.config.get("hugepages")
@@ -46,7 +42,7 @@ def memory(plan: Plan) -> Iterator[Part]:
     total, sockets = wanted_memory(plan), plan.config.value("sockets")
     key = "memory"
     static = total
-    if _hotplug(plan):
+    if plan.plugs("memory"):
         static = _static_memory(plan, total, sockets)
         yield Flag(key, "-m", f"size={static},slots=255,maxmem={_maxmem(plan)}M")
     else:
@@ -57,7 +53,7 @@ def memory(plan: Plan) -> Iterator[Part]:
         yield from _numa(plan, static, sockets)
     elif any(True for _ in plan.config.slots("virtiofs")):
         yield _backend(plan, "virtiofs-mem", total, key)
-    if _hotplug(plan):
+    if plan.plugs("memory"):
         yield from _dimms(plan, total - static, sockets)
 
 

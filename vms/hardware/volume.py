@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,8 @@ def _on_storage(volume: VolumeId, storage: Mapping[str, Any]) -> VolumeSource:
         return VolumeSource("host_device", name, "raw", {}, kind, storage)
     if kind == "rbd":
         return _rbd(leaf, storage)
+    if kind in ("iscsi", "iscsidirect", "zfs"):
+        return _iscsi(kind, leaf, storage)
     if kind == "dir" or "path" in storage or kind in _NETWORK:
         return VolumeSource("file", _path(volume, storage), _file_format(volume), {}, kind, storage)
     raise ValueError(f"storages of type '{kind}' are not supported")
@@ -80,7 +83,8 @@ def _rbd(name: str, storage: Mapping[str, Any]) -> VolumeSource:
     pool = str(storage["pool"])
     if storage.get("krbd"):
         root = f"/dev/rbd-pve/{storage['fsid']}" if storage.get("fsid") else "/dev/rbd"
-        return VolumeSource("host_device", f"{root}/{pool}/{name}", "raw", {}, "rbd", storage)
+        space = f"{storage['namespace']}/" if storage.get("namespace") else ""
+        return VolumeSource("host_device", f"{root}/{pool}/{space}{name}", "raw", {}, "rbd", storage)
     extra: dict[str, Any] = {"pool": pool, "image": name}
     for key in ("conf", "user", "server", "auth-client-required", "namespace"):
         if key in storage:
@@ -91,6 +95,23 @@ def _rbd(name: str, storage: Mapping[str, Any]) -> VolumeSource:
         if not storage.get("keyring") and not storage.get("conf"):
             extra["auth-client-required"] = ["none"]
     return VolumeSource("rbd", "", "raw", extra, "rbd", storage)
+
+
+def _iscsi(kind: str, name: str, storage: Mapping[str, Any]) -> VolumeSource:
+    """A logical unit of an iSCSI target: one the kernel shows as a disk (``iscsi``), one QEMU reaches by
+    itself (``iscsidirect``), or a ZFS volume another host offers that way (``zfs``; its ``luns`` map a
+    volume to its number)."""
+    if kind == "iscsi":
+        # 'channel.id.lun.name': the last part is the disk's name under /dev/disk/by-id.
+        disk = name.split(".", 3)[-1]
+        return VolumeSource("host_device", f"/dev/disk/by-id/{disk}", "raw", {}, kind, storage)
+    number = re.fullmatch(r"lun(\d{1,4})", name) if kind == "iscsidirect" else None
+    lun = int(number[1]) if number else int(storage.get("luns", {}).get(name, 0))
+    extra: dict[str, Any] = {"transport": "tcp", "portal": str(storage["portal"])}
+    extra |= {"target": str(storage["target"]), "lun": lun}
+    if storage.get("initiator"):
+        extra["initiator-name"] = str(storage["initiator"])
+    return VolumeSource("iscsi", "", "raw", extra, kind, storage)
 
 
 def _path(volume: VolumeId, storage: Mapping[str, Any]) -> str:

@@ -125,6 +125,7 @@ def test_undescribed_storages_are_what_their_names_say() -> None:
         "scsi3": "thin-pool:vm-100-disk-2",
         "scsi4": "elsewhere:100/vm-100-disk-3.qcow2",
         "scsi5": "rbd-fast:vm-100-disk-4",
+        "scsi6": "btrfs-fast:100/vm-100-disk-5.raw",
         "ide2": "none,media=cdrom",
     }
     known = {"rbd-fast": {"type": "rbd", "pool": "p", "fsid": "x"}}
@@ -134,4 +135,5 @@ def test_undescribed_storages_are_what_their_names_say() -> None:
         "krbd-fast": {"type": "rbd", "pool": "p", "fsid": "x", "krbd": True},
         "thin-pool": {"type": "lvmthin", "vg": "thin-pool"},
         "elsewhere": {"type": "dir", "path": "/mnt/pve/elsewhere"},
+        "btrfs-fast": {"type": "btrfs", "path": "/mnt/pve/btrfs-fast"},
     }

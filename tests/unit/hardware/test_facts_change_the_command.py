@@ -87,3 +87,38 @@ def test_old_boot_letters() -> None:
     config = VMConfig.parse({"boot": "ndca", "bootdisk": "virtio1", "net0": "virtio", **disks})
     assert boot_indexes(config) == {"net0": 100, "ide2": 200, "virtio1": 302}
     assert boot_indexes(VMConfig.parse({"boot": " ", "ide2": disc})) == {}
+
+
+def test_a_node_with_kvm_keeps_the_model_of_a_machine_that_does_without() -> None:
+    assert value(words(NodeFacts(), kvm="0", cpu="EPYC"), "-cpu").split(",")[0] == "EPYC"
+    assert value(words(NodeFacts(), kvm="0", cpu="host"), "-cpu") == "max"
+    own = NodeFacts(cpu_models=("kvm64", "Haswell"))
+    assert value(words(own, kvm="0", cpu="EPYC"), "-cpu").split(",")[0] == "max"
+
+
+@pytest.mark.parametrize(("hotplug", "plugged"), [("1", False), ("0", False), ("disk; cpu", True)])
+def test_hotplug_words_may_be_separated_by_anything(hotplug: str, plugged: bool) -> None:
+    argv = words(NodeFacts(), cores="2", hotplug=hotplug)
+    assert any("kvm64-x86_64-cpu" in word for word in argv) is plugged
+
+
+def test_a_card_without_a_bridge_has_no_packet_size_of_its_own() -> None:
+    assert not any("host_mtu" in word for word in words(NodeFacts(), net0="virtio,mtu=1400"))
+    assert any('"host_mtu":1400' in word for word in words(NodeFacts(), net0="virtio,mtu=1400,bridge=vmbr0"))
+
+
+def test_a_passed_through_graphics_card_replaces_only_an_absent_one() -> None:
+    device = "0000:01:00.0,x-vga=1"
+    assert "-nographic" in words(NodeFacts(), hostpci0=device)
+    assert any('"VGA"' in word for word in words(NodeFacts(), hostpci0=device, vga="memory=16"))
+    plain, uefi = words(NodeFacts(), hostpci0=device), words(NodeFacts(), hostpci0=device, bios="ovmf")
+    assert [any('"x-vga"' in word for word in argv) for argv in (plain, uefi)] == [True, False]
+
+
+def test_a_real_disk_answers_for_itself() -> None:
+    facts = NodeFacts(scsi_devices=("/dev/sdx",))
+    disk = "/dev/sdx,scsiblock=1,serial=S1,wwn=0x5000c50015ea71ac,ssd=1"
+    (device,) = [word for word in words(facts, scsi0=disk, scsihw="virtio-scsi-pci") if "scsi-block" in word]
+    assert set(json.loads(device)) == {
+        *("driver", "id", "drive", "rotation_rate", "bus", "channel", "scsi-id", "lun")
+    }

@@ -1,0 +1,33 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-ide0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi1","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-ide0","throttle-group":"throttle-drive-ide0","read-only":true,"file":{"driver":"raw","node-name":"fd354120382fbae193901b2250f2534","read-only":true,"cache":{"direct":false,"no-flush":false},"file":{"driver":"host_cdrom","node-name":"ed354120382fbae193901b2250f2534","read-only":true,"cache":{"direct":false,"no-flush":false},"filename":"/dev/sr1","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi1","throttle-group":"throttle-drive-scsi1","read-only":true,"file":{"driver":"raw","node-name":"f607f41f82dbdd89e5d75033bf4e132","read-only":true,"cache":{"direct":false,"no-flush":false},"file":{"driver":"host_cdrom","node-name":"e607f41f82dbdd89e5d75033bf4e132","read-only":true,"cache":{"direct":false,"no-flush":false},"filename":"/dev/sr2","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"ide-cd","id":"ide0","bootindex":200,"drive":"drive-ide0","bus":"ide.0","unit":0}' \
+  -device '{"driver":"virtio-scsi-pci","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"scsi-cd","id":"scsi1","bootindex":201,"drive":"drive-scsi1","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":1,"device_id":"drive-scsi1"}' \
+  -machine accel=kvm,type=pc

@@ -1,0 +1,45 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -blockdev '{"driver":"raw","node-name":"pflash0","read-only":true,"file":{"driver":"file","filename":"/usr/share/pve-edk2-firmware/OVMF_CODE_4M.secboot.fd"}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-efidisk0","limits":{}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-efidisk0","throttle-group":"throttle-drive-efidisk0","read-only":false,"detect-zeroes":"on","discard":"ignore","file":{"driver":"raw","node-name":"fecd6440402fce2f0f94848b698686b","read-only":false,"detect-zeroes":"on","discard":"ignore","cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"eecd6440402fce2f0f94848b698686b","read-only":false,"detect-zeroes":"on","discard":"ignore","cache":{"direct":false,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/vm-100-disk-2.raw","aio":"io_uring"},"size":540672}}' \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vga none \
+  -nographic \
+  -global kvm-pit.lost_tick_policy=discard \
+  -cpu kvm64,enforce,hv_ipi,hv_relaxed,hv_reset,hv_runtime,hv_spinlocks=0x1fff,hv_stimer,hv_synic,hv_time,hv_vapic,hv_vendor_id=proxmox,hv_vpindex,kvm=off,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -device '{"driver":"ich9-usb-ehci1","id":"ehci","multifunction":true,"bus":"pcie.0","addr":"1d.7"}' \
+  -device '{"driver":"ich9-usb-uhci1","id":"uhci-1","multifunction":true,"bus":"pcie.0","addr":"1d.0","masterbus":"ehci.0","firstport":0}' \
+  -device '{"driver":"ich9-usb-uhci2","id":"uhci-2","multifunction":true,"bus":"pcie.0","addr":"1d.1","masterbus":"ehci.0","firstport":2}' \
+  -device '{"driver":"ich9-usb-uhci3","id":"uhci-3","multifunction":true,"bus":"pcie.0","addr":"1d.2","masterbus":"ehci.0","firstport":4}' \
+  -device '{"driver":"ich9-usb-ehci2","id":"ehci-2","multifunction":true,"bus":"pcie.0","addr":"1a.7"}' \
+  -device '{"driver":"ich9-usb-uhci4","id":"uhci-4","multifunction":true,"bus":"pcie.0","addr":"1a.0","masterbus":"ehci-2.0","firstport":0}' \
+  -device '{"driver":"ich9-usb-uhci5","id":"uhci-5","multifunction":true,"bus":"pcie.0","addr":"1a.1","masterbus":"ehci-2.0","firstport":2}' \
+  -device '{"driver":"ich9-usb-uhci6","id":"uhci-6","multifunction":true,"bus":"pcie.0","addr":"1a.2","masterbus":"ehci-2.0","firstport":4}' \
+  -device '{"driver":"ich9-intel-hda","id":"audio0","bus":"pcie.0","addr":"1b.0"}' \
+  -device '{"driver":"pcie-root-port","id":"ich9-pcie-port-1","bus":"pcie.0","x-speed":"16","x-width":"32","multifunction":true,"addr":"1c.0","port":1,"chassis":1}' \
+  -device '{"driver":"pcie-root-port","id":"ich9-pcie-port-2","bus":"pcie.0","x-speed":"16","x-width":"32","multifunction":true,"addr":"1c.1","port":2,"chassis":2}' \
+  -device '{"driver":"pcie-root-port","id":"ich9-pcie-port-3","bus":"pcie.0","x-speed":"16","x-width":"32","multifunction":true,"addr":"1c.2","port":3,"chassis":3}' \
+  -device '{"driver":"pcie-root-port","id":"ich9-pcie-port-4","bus":"pcie.0","x-speed":"16","x-width":"32","multifunction":true,"addr":"1c.3","port":4,"chassis":4}' \
+  -device '{"driver":"i82801b11-bridge","id":"pcidmi","bus":"pcie.0","addr":"1e.0"}' \
+  -device '{"driver":"pci-bridge","id":"pci.0","bus":"pcidmi","addr":"1.0","chassis_nr":1}' \
+  -device '{"driver":"pci-bridge","id":"pci.1","bus":"pcidmi","addr":"2.0","chassis_nr":2}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","bus":"pcidmi","addr":"3.0","chassis_nr":3}' \
+  -device '{"driver":"pci-bridge","id":"pci.3","bus":"pcidmi","addr":"4.0","chassis_nr":4}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"ehci.0","port":"1"}' \
+  -device '{"driver":"vfio-pci","host":"0000:01:00.0","id":"hostpci0","bus":"ich9-pcie-port-1","addr":"0x0"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -rtc driftfix=slew,base=localtime \
+  -machine pflash0=pflash0,pflash1=drive-efidisk0,hpet=off,accel=kvm,type=pc-q35-8.1

@@ -1,0 +1,38 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -device '{"driver":"pci-bridge","id":"pci.3","chassis_nr":3,"bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -drive file=/var/lib/pvelite/local/template/iso/debian.iso,if=none,id=drive-ide2,format=raw,media=cdrom,aio=io_uring \
+  -device '{"driver":"ide-cd","id":"ide2","bootindex":200,"drive":"drive-ide2","bus":"ide.1","unit":0}' \
+  -device '{"driver":"virtio-scsi-pci","id":"virtioscsi0","bus":"pci.3","addr":"0x1"}' \
+  -drive file=/var/lib/pvelite/local/images/100/vm-100-disk-0.raw,if=none,id=drive-scsi0,format=raw,cache=none,aio=io_uring,detect-zeroes=on,readonly=off \
+  -device '{"driver":"scsi-hd","id":"scsi0","drive":"drive-scsi0","bus":"virtioscsi0.0","channel":0,"scsi-id":0,"lun":0}' \
+  -device '{"driver":"virtio-scsi-pci","id":"virtioscsi1","bus":"pci.3","addr":"0x2"}' \
+  -drive file=/srv/butter/images/100/vm-100-disk-1/disk.raw,if=none,id=drive-scsi1,format=raw,aio=io_uring,detect-zeroes=off \
+  -device '{"driver":"scsi-hd","id":"scsi1","bootindex":101,"drive":"drive-scsi1","bus":"virtioscsi1.0","channel":0,"scsi-id":0,"lun":1}' \
+  -device '{"driver":"virtio-scsi-pci","id":"virtioscsi2","bus":"pci.3","addr":"0x3"}' \
+  -drive file=/dev/vg0/vm-100-disk-2,if=none,id=drive-scsi2,format=raw,cache=writeback,aio=threads,detect-zeroes=on,throttling.iops-read=100,throttling.iops-read-max=200,throttling.iops-read-max-length=3 \
+  -device '{"driver":"scsi-hd","id":"scsi2","drive":"drive-scsi2","bus":"virtioscsi2.0","channel":0,"scsi-id":0,"lun":2}' \
+  -machine accel=kvm,type=pc-i440fx-9.2

@@ -1,0 +1,56 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -blockdev '{"driver":"raw","node-name":"pflash0","read-only":true,"file":{"driver":"file","filename":"/usr/share/pve-edk2-firmware/OVMF_CODE_4M.secboot.fd"}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-efidisk0","limits":{}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-efidisk0","throttle-group":"throttle-drive-efidisk0","read-only":true,"detect-zeroes":"on","discard":"ignore","file":{"driver":"raw","node-name":"fcb4fcaab4071af116c142ccadfe730","read-only":true,"detect-zeroes":"on","discard":"ignore","cache":{"direct":false,"no-flush":false},"file":{"driver":"file","node-name":"ecb4fcaab4071af116c142ccadfe730","read-only":true,"detect-zeroes":"on","discard":"ignore","cache":{"direct":false,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/base-100-disk-2.raw","aio":"io_uring"},"size":540672}}' \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vga none \
+  -nographic \
+  -cpu qemu64 \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-ide0","limits":{}}' \
+  -object '{"qom-type":"iothread","id":"iothread-virtio0"}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-virtio0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-sata1","limits":{}}' \
+  -global ICH9-LPC.disable_s3=1 \
+  -global ICH9-LPC.disable_s4=1 \
+  -device '{"driver":"ich9-usb-ehci1","id":"ehci","multifunction":true,"bus":"pcie.0","addr":"1d.7"}' \
+  -device '{"driver":"ich9-usb-uhci1","id":"uhci-1","multifunction":true,"bus":"pcie.0","addr":"1d.0","masterbus":"ehci.0","firstport":0}' \
+  -device '{"driver":"ich9-usb-uhci2","id":"uhci-2","multifunction":true,"bus":"pcie.0","addr":"1d.1","masterbus":"ehci.0","firstport":2}' \
+  -device '{"driver":"ich9-usb-uhci3","id":"uhci-3","multifunction":true,"bus":"pcie.0","addr":"1d.2","masterbus":"ehci.0","firstport":4}' \
+  -device '{"driver":"ich9-usb-ehci2","id":"ehci-2","multifunction":true,"bus":"pcie.0","addr":"1a.7"}' \
+  -device '{"driver":"ich9-usb-uhci4","id":"uhci-4","multifunction":true,"bus":"pcie.0","addr":"1a.0","masterbus":"ehci-2.0","firstport":0}' \
+  -device '{"driver":"ich9-usb-uhci5","id":"uhci-5","multifunction":true,"bus":"pcie.0","addr":"1a.1","masterbus":"ehci-2.0","firstport":2}' \
+  -device '{"driver":"ich9-usb-uhci6","id":"uhci-6","multifunction":true,"bus":"pcie.0","addr":"1a.2","masterbus":"ehci-2.0","firstport":4}' \
+  -device '{"driver":"ich9-intel-hda","id":"audio0","bus":"pcie.0","addr":"1b.0"}' \
+  -device '{"driver":"pcie-root-port","id":"ich9-pcie-port-1","bus":"pcie.0","x-speed":"16","x-width":"32","multifunction":true,"addr":"1c.0","port":1,"chassis":1}' \
+  -device '{"driver":"pcie-root-port","id":"ich9-pcie-port-2","bus":"pcie.0","x-speed":"16","x-width":"32","multifunction":true,"addr":"1c.1","port":2,"chassis":2}' \
+  -device '{"driver":"pcie-root-port","id":"ich9-pcie-port-3","bus":"pcie.0","x-speed":"16","x-width":"32","multifunction":true,"addr":"1c.2","port":3,"chassis":3}' \
+  -device '{"driver":"pcie-root-port","id":"ich9-pcie-port-4","bus":"pcie.0","x-speed":"16","x-width":"32","multifunction":true,"addr":"1c.3","port":4,"chassis":4}' \
+  -device '{"driver":"i82801b11-bridge","id":"pcidmi","bus":"pcie.0","addr":"1e.0"}' \
+  -device '{"driver":"pci-bridge","id":"pci.0","bus":"pcidmi","addr":"1.0","chassis_nr":1}' \
+  -device '{"driver":"pci-bridge","id":"pci.1","bus":"pcidmi","addr":"2.0","chassis_nr":2}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","bus":"pcidmi","addr":"3.0","chassis_nr":3}' \
+  -device '{"driver":"pci-bridge","id":"pci.3","bus":"pcidmi","addr":"4.0","chassis_nr":4}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-ide0","throttle-group":"throttle-drive-ide0","read-only":true,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"fd6aca3cf61d17cb3f5ab581f78a146","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"ed6aca3cf61d17cb3f5ab581f78a146","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/base-100-disk-0.qcow2","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-virtio0","throttle-group":"throttle-drive-virtio0","read-only":true,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"f6769fd224aeb7b96457674cda39739","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e6769fd224aeb7b96457674cda39739","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/base-100-disk-3.raw","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-sata1","throttle-group":"throttle-drive-sata1","read-only":true,"discard":"ignore","detect-zeroes":"on","file":{"driver":"qcow2","node-name":"f25a0376056ad4d193a3070800ad187","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"file","node-name":"e25a0376056ad4d193a3070800ad187","read-only":true,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/var/lib/pvelite/local/images/100/base-100-disk-1.qcow2","aio":"io_uring"}}}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"ehci.0","port":"1"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"ide-cd","id":"ide0","drive":"drive-ide0","write-cache":"on","serial":"S1","bus":"ide.0","unit":0}' \
+  -device '{"driver":"virtio-blk-pci","id":"virtio0","drive":"drive-virtio0","write-cache":"on","bus":"pci.0","addr":"0xa","iothread":"iothread-virtio0"}' \
+  -device '{"driver":"ahci","id":"ahci0","multifunction":true,"bus":"pci.0","addr":"0x7"}' \
+  -device '{"driver":"ide-cd","id":"sata1","drive":"drive-sata1","write-cache":"on","bus":"ahci0.1"}' \
+  -machine pflash0=pflash0,pflash1=drive-efidisk0,accel=tcg,type=q35 \
+  -snapshot

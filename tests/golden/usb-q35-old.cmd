@@ -1,0 +1,47 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -device '{"driver":"ich9-usb-ehci1","id":"ehci","multifunction":true,"bus":"pcie.0","addr":"1d.7"}' \
+  -device '{"driver":"ich9-usb-uhci1","id":"uhci-1","multifunction":true,"bus":"pcie.0","addr":"1d.0","masterbus":"ehci.0","firstport":0}' \
+  -device '{"driver":"ich9-usb-uhci2","id":"uhci-2","multifunction":true,"bus":"pcie.0","addr":"1d.1","masterbus":"ehci.0","firstport":2}' \
+  -device '{"driver":"ich9-usb-uhci3","id":"uhci-3","multifunction":true,"bus":"pcie.0","addr":"1d.2","masterbus":"ehci.0","firstport":4}' \
+  -device '{"driver":"ich9-usb-ehci2","id":"ehci-2","multifunction":true,"bus":"pcie.0","addr":"1a.7"}' \
+  -device '{"driver":"ich9-usb-uhci4","id":"uhci-4","multifunction":true,"bus":"pcie.0","addr":"1a.0","masterbus":"ehci-2.0","firstport":0}' \
+  -device '{"driver":"ich9-usb-uhci5","id":"uhci-5","multifunction":true,"bus":"pcie.0","addr":"1a.1","masterbus":"ehci-2.0","firstport":2}' \
+  -device '{"driver":"ich9-usb-uhci6","id":"uhci-6","multifunction":true,"bus":"pcie.0","addr":"1a.2","masterbus":"ehci-2.0","firstport":4}' \
+  -device '{"driver":"ich9-intel-hda","id":"audio0","bus":"pcie.0","addr":"1b.0"}' \
+  -device '{"driver":"ioh3420","id":"ich9-pcie-port-1","bus":"pcie.0","multifunction":true,"addr":"1c.0","port":1,"chassis":1}' \
+  -device '{"driver":"ioh3420","id":"ich9-pcie-port-2","bus":"pcie.0","multifunction":true,"addr":"1c.1","port":2,"chassis":2}' \
+  -device '{"driver":"ioh3420","id":"ich9-pcie-port-3","bus":"pcie.0","multifunction":true,"addr":"1c.2","port":3,"chassis":3}' \
+  -device '{"driver":"ioh3420","id":"ich9-pcie-port-4","bus":"pcie.0","multifunction":true,"addr":"1c.3","port":4,"chassis":4}' \
+  -device '{"driver":"i82801b11-bridge","id":"pcidmi","bus":"pcie.0","addr":"1e.0"}' \
+  -device '{"driver":"pci-bridge","id":"pci.0","bus":"pcidmi","addr":"1.0","chassis_nr":1}' \
+  -device '{"driver":"pci-bridge","id":"pci.1","bus":"pcidmi","addr":"2.0","chassis_nr":2}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","bus":"pcidmi","addr":"3.0","chassis_nr":3}' \
+  -device '{"driver":"pci-bridge","id":"pci.3","bus":"pcidmi","addr":"4.0","chassis_nr":4}' \
+  -chardev spicevmc,id=usbredirchardev1,name=usbredir \
+  -chardev spicevmc,id=vdagent,name=vdagent \
+  -device '{"driver":"nec-usb-xhci","id":"xhci","bus":"pci.1","addr":"0x1b"}' \
+  -device '{"driver":"usb-host","id":"usb0","vendorid":4660,"productid":43981}' \
+  -device '{"driver":"usb-redir","id":"usbredirdev1","chardev":"usbredirchardev1","bus":"ehci.0"}' \
+  -device '{"driver":"usb-host","id":"usb2","bus":"xhci.0","hostbus":2,"hostport":"1"}' \
+  -device '{"driver":"qxl-vga","id":"vga","bus":"pcie.0","addr":"0x1"}' \
+  -device '{"driver":"virtio-serial","id":"spice","bus":"pci.0","addr":"0x9"}' \
+  -device '{"driver":"virtserialport","id":"vdagent-port","bus":"spice.0","chardev":"vdagent","name":"com.redhat.spice.0"}' \
+  -spice unix=on,addr=/run/pvelite/vm/100/console/spice.sock,disable-ticketing=on,seamless-migration=on \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3"}' \
+  -machine accel=kvm,type=pc-q35-3.1

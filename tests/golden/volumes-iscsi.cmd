@@ -1,0 +1,39 @@
+/usr/bin/kvm \
+  -no-user-config \
+  -name guest=vm100,debug-threads=on \
+  -no-shutdown \
+  -chardev socket,id=qmp,path=/run/pvelite/vm/100/qmp/qmp.sock,server=on,wait=off \
+  -mon chardev=qmp,mode=control \
+  -chardev socket,id=qmp-ops,path=/run/pvelite/vm/100/qmp/qmp-ops.sock,server=on,wait=off \
+  -mon chardev=qmp-ops,mode=control \
+  -pidfile /run/pvelite/vm/100/qemu.pid \
+  -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
+  -msg timestamp=on \
+  -smp 1,sockets=1,cores=1,maxcpus=1 \
+  -nodefaults \
+  -boot menu=on,strict=on,reboot-timeout=1000 \
+  -vnc unix:/run/pvelite/vm/100/console/vnc.sock \
+  -cpu kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep \
+  -m 512 \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi0","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi1","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi2","limits":{}}' \
+  -object '{"qom-type":"throttle-group","id":"throttle-drive-scsi3","limits":{}}' \
+  -global PIIX4_PM.disable_s3=1 \
+  -global PIIX4_PM.disable_s4=1 \
+  -device '{"driver":"pci-bridge","id":"pci.1","chassis_nr":1,"bus":"pci.0","addr":"0x1e"}' \
+  -device '{"driver":"pci-bridge","id":"pci.2","chassis_nr":2,"bus":"pci.0","addr":"0x1f"}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi0","throttle-group":"throttle-drive-scsi0","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"fd887be8ff2f69981961c4f2baafb6a","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"iscsi","node-name":"ed887be8ff2f69981961c4f2baafb6a","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"transport":"tcp","portal":"10.0.0.9","target":"iqn.2003-01.org.example:san","lun":3}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi1","throttle-group":"throttle-drive-scsi1","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"fbccc8cc3fe9ca871c38b5cbb13ad02","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"host_device","node-name":"ebccc8cc3fe9ca871c38b5cbb13ad02","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/dev/disk/by-id/scsi-36001405abcdef","aio":"io_uring"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi2","throttle-group":"throttle-drive-scsi2","read-only":false,"discard":"unmap","detect-zeroes":"unmap","file":{"driver":"raw","node-name":"f2cdaaa9736f6ca61b4aec585a988bd","read-only":false,"discard":"unmap","detect-zeroes":"unmap","cache":{"direct":true,"no-flush":false},"file":{"driver":"iscsi","node-name":"e2cdaaa9736f6ca61b4aec585a988bd","read-only":false,"discard":"unmap","detect-zeroes":"unmap","cache":{"direct":true,"no-flush":false},"transport":"tcp","portal":"10.0.0.8","target":"iqn.2003-01.org.example:tank","lun":7,"initiator-name":"iqn.2003-01.org.example:pve1"}}}' \
+  -blockdev '{"driver":"throttle","node-name":"drive-scsi3","throttle-group":"throttle-drive-scsi3","read-only":false,"discard":"ignore","detect-zeroes":"on","file":{"driver":"raw","node-name":"fa78551fae541aca65b20441c62e0ea","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"file":{"driver":"host_device","node-name":"ea78551fae541aca65b20441c62e0ea","read-only":false,"discard":"ignore","detect-zeroes":"on","cache":{"direct":true,"no-flush":false},"filename":"/dev/rbd-pve/0a1b2c3d-0000-4000-8000-000000000001/guests/west/vm-100-disk-4","aio":"io_uring"}}}' \
+  -device '{"driver":"piix3-usb-uhci","id":"uhci","bus":"pci.0","addr":"0x1.0x2"}' \
+  -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
+  -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
+  -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
+  -device '{"driver":"virtio-scsi-pci","id":"scsihw0","bus":"pci.0","addr":"0x5"}' \
+  -device '{"driver":"scsi-generic","id":"scsi0","drive":"drive-scsi0","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":0}' \
+  -device '{"driver":"scsi-hd","id":"scsi1","drive":"drive-scsi1","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":1,"device_id":"drive-scsi1"}' \
+  -device '{"driver":"scsi-hd","id":"scsi2","drive":"drive-scsi2","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":2,"device_id":"drive-scsi2"}' \
+  -device '{"driver":"scsi-hd","id":"scsi3","drive":"drive-scsi3","write-cache":"on","bus":"scsihw0.0","channel":0,"scsi-id":0,"lun":3,"device_id":"drive-scsi3"}' \
+  -machine accel=kvm,type=pc
