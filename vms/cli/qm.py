@@ -39,6 +39,8 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("resume", "vms.cli.verb", "let a paused VM go on"),
     Subcommand("destroy", "vms.cli.verb", "put a VM into the trash, or remove it for good (--now)"),
     Subcommand("trash", "vms.cli.trash", "list what was removed, restore it or remove it for good"),
+    Subcommand("startall", "vms.cli.fleet", "start this node's guests in their order"),
+    Subcommand("stopall", "vms.cli.fleet", "shut this node's guests down in reverse order"),
     Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),
     Subcommand(
         "showcmd", "vms.cli.showcmd", "show the command a configuration file leads to", database=False

@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The VM's number, and the operation's parameters as its declaration says them."""
     parser.add_argument("vmid", type=int, metavar="VMID", help="the VM's number")
     parser.add_argument("--json", action="store_true", help="print the task's id and end as JSON")
-    for option in options_of(OPERATIONS[VERBS[parser.get_default("command")]].params):
+    add_parameters(parser, VERBS[parser.get_default("command")])
+
+
+def add_parameters(parser: argparse.ArgumentParser, type_: str) -> None:
+    """The parameters of operation ``type_`` as options."""
+    for option in options_of(OPERATIONS[type_].params):
         if option.hidden:
             continue
         unit = f" ({option.unit})" if option.unit else ""
@@ -38,12 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 when the task ended well, 1 otherwise. Raises whatever :func:`submit` refuses with."""
     type_ = VERBS[options.command]
-    params = {
-        option.name: str(getattr(options, _dest(option)))
-        for option in options_of(OPERATIONS[type_].params)
-        if getattr(options, _dest(option), None) is not None
-    }
-    task = submit(type_, vm=find(options.vmid), user=None, params=params)
+    task = submit(type_, vm=find(options.vmid), user=None, params=given(options, type_))
     if not options.json:
         return follow(task)
     with open(os.devnull, "w") as nowhere:
@@ -53,6 +53,15 @@ def run(options: argparse.Namespace) -> int:
     if code:
         print(task.message, file=sys.stderr)
     return code
+
+
+def given(options: argparse.Namespace, type_: str) -> dict[str, str]:
+    """The parameters of operation ``type_`` that were given, as texts."""
+    return {
+        option.name: str(getattr(options, _dest(option)))
+        for option in options_of(OPERATIONS[type_].params)
+        if getattr(options, _dest(option), None) is not None
+    }
 
 
 def _dest(option: Option) -> str:

@@ -83,7 +83,22 @@ def machine() -> dict[str, Any]:
         **programs(),
         "pci_devices": pci_devices(),
         "huge_pages": huge_pages(),
+        "boot_id": boot_id(),
     }
+
+
+def boot_id() -> str:
+    """What is the same until this machine boots again. A container's machine is its first process."""
+    kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    try:
+        return f"{kernel}:{first_process()}"
+    except (OSError, IndexError):
+        return kernel
+
+
+def first_process() -> str:
+    """When process 1 began, in clock ticks after the kernel's boot."""
+    return Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def processor(cpuinfo: str) -> dict[str, Any]:

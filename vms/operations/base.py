@@ -94,6 +94,9 @@ class NodeServices(Protocol):
     async def scan(self, storage: str = "") -> int:
         """Read the storages (or the one) again; answers how many volumes were found."""
 
+    async def ended(self, pk: int) -> Task:
+        """Wait for the end of another task of this node; answers its row."""
+
 
 class Context(Protocol):
     """What :meth:`Operation.run` works with."""

@@ -30,6 +30,7 @@ from vms.tasks import queue
 from vms.tasks.queue import Claimed
 from vms.worker.context import TaskContext
 from vms.worker.database import Database
+from vms.worker.ends import Ends
 from vms.worker.turns import Mode, Turns
 
 log = logging.getLogger(__name__)
@@ -51,9 +52,10 @@ Prepared = TaskContext | Exception | None
 class Runner:
     """The running rows of this worker's life."""
 
-    def __init__(self, services: NodeServices, database: Database) -> None:
+    def __init__(self, services: NodeServices, database: Database, ends: Ends) -> None:
         self._services = services
         self._db = database
+        self._ends = ends
         self._turns = Turns()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._about: dict[int, set[int]] = {}
@@ -173,6 +175,7 @@ class Runner:
             queue.finish, task, self._services.boot, end.status, message=end.message, detail=end.detail,
             lines=await ctx.rest() if ctx else (), also=ctx.last_work() if ctx else (),
         )  # fmt: skip
+        self._ends.ring()
         if end.status == Task.Status.ERROR:
             log.info("task %s (%s) failed: %s", task.pk, task.label, end.message)
 

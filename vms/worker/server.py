@@ -29,8 +29,9 @@ from vms.models import Node
 from vms.operations import mirror, trash
 from vms.operations.seed import seed_node
 from vms.tasks import queue
-from vms.worker import rows
+from vms.worker import autostart, rows
 from vms.worker.database import Database
+from vms.worker.ends import Ends
 from vms.worker.runner import Runner
 from vms.worker.sampler import Sampler
 from vms.worker.services import Services
@@ -74,14 +75,16 @@ class NodeWorker(Worker):
         self._supervisor = Supervisor(node, paths, self._db)
         self._sampler = Sampler(self._supervisor, self._db)
         scanner = Scanner(node, self._db, user)
-        self._services = Services(node, self.boot, settings.home, paths, self._supervisor, scanner)
-        self._runner = Runner(self._services, self._db)
+        ends = Ends(self._db)
+        self._services = Services(node, self.boot, settings.home, paths, self._supervisor, scanner, ends)
+        self._runner = Runner(self._services, self._db, ends)
         self._survey = Survey(self._services, scanner, self._db, reason)
 
     async def handle(self) -> None:
         """Live until asked to stop."""
         await self._db(rows.begin_life, self.node, self.boot)
         await self._supervisor.adopt()
+        await self._db(autostart.begin, self.node)
         await self._survey.measure()
         await self._db(mirror.repair, self.node)
         await self.recover()

@@ -9,8 +9,9 @@ from typing import Any
 from vms.errors import StorageError
 from vms.hardware.context import NodeFacts
 from vms.host.paths import RunPaths
-from vms.models import VM, Node
+from vms.models import VM, Node, Task
 from vms.storage.directory import DirectoryStorage
+from vms.worker.ends import Ends
 from vms.worker.guests import LiveGuest, write_marker
 from vms.worker.storages import Scanner
 from vms.worker.supervisor import Supervisor
@@ -20,8 +21,9 @@ class Services:
     """This node, as operations may use it. ``facts`` is replaced whenever they are measured again."""
 
     def __init__(
-        self, node: Node, boot: str, home: Path, paths: RunPaths, supervisor: Supervisor, scanner: Scanner
-    ) -> None:
+        self, node: Node, boot: str, home: Path, paths: RunPaths, supervisor: Supervisor, scanner: Scanner,
+        ends: Ends,
+    ) -> None:  # fmt: skip
         self.node = node
         self.boot = boot
         self.home = home
@@ -29,6 +31,7 @@ class Services:
         self.facts = NodeFacts()
         self._supervisor = supervisor
         self._scanner = scanner
+        self._ends = ends
 
     @property
     def user(self) -> str | None:
@@ -72,3 +75,7 @@ class Services:
     async def scan(self, storage: str = "") -> int:
         """Read the storages (or the one) again."""
         return await self._scanner.scan(storage)
+
+    async def ended(self, pk: int) -> Task:
+        """Wait for the end of another task of this node."""
+        return await self._ends.wait(pk)
