@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path, register_converter
 
-from vms.views import dashboard, hardware, importconf, nodes, power, shell, storage, tasks, trash, upload, vm
+from vms.views import (
+    bulk,
+    dashboard,
+    hardware,
+    importconf,
+    nodes,
+    power,
+    shell,
+    storage,
+    tasks,
+    trash,
+    upload,
+    vm,
+)
 from vms.wizard.urls import urlpatterns as wizard_urls
 
 
@@ -26,6 +39,7 @@ app_name = "vms"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", dashboard.dashboard, name="dashboard"),
+    path("vms/bulk", bulk.bulk, name="bulk"),
     path("tree", shell.tree, name="tree"),
     path("vms/<vmid:vmid>", vm.vm_summary, name="vm_summary"),
     path("vms/<vmid:vmid>/hardware", hardware.vm_hardware, name="vm_hardware"),

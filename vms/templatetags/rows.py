@@ -27,7 +27,8 @@ TREE_ROW = (
     '{4}<span class="tree-id">{0}</span><span class="name">{5}</span>{6}</a>'
 )
 LIST_ROW = (
-    '<tr><td class="mono">{0}</td><td class="grow">'
+    '<tr><td class="select"><input type="checkbox" name="vm" value="{0}" aria-label="Choose {0} {1}"></td>'
+    '<td class="mono">{0}</td><td class="grow">'
     '<a class="ellipsis" href="/vms/{0}" title="{1}">{1}</a></td>'
     '<td>{2}{3}</td><td>{4}</td><td class="num">{5}</td><td class="num">{6}</td><td>{7}</td><td>{8}</td></tr>'
 )

@@ -12,7 +12,9 @@ from django.views.decorators.http import require_GET
 
 from vms import access
 from vms.models import VM, Node
+from vms.views.bulk import EFFECTS
 from vms.views.doors import signed_in
+from vms.views.power import VERBS
 from vms.views.states import State, vm_state
 
 PAGE = 50
@@ -54,6 +56,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         "filtered": any(given.get(name) for name in ("q", "tag", "state", "node")),
         "states": VM.Status.choices,
         "trashed": access.visible_vms(request.user, VM.everything.filter(stage=VM.Stage.TRASH)).count(),
+        "bulk": [verb for verb in VERBS.values() if verb.name in EFFECTS],
         "nodes": list(Node.objects.values_list("name", flat=True)),
     }
     part = given.get("part") == "rows"

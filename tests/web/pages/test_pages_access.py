@@ -50,6 +50,7 @@ MATRIX: dict[str, Case] = {
     "login": Case(200, 302, 302),
     "logout": change(without=302),
     "vms:dashboard": page(without=200),
+    "vms:bulk": change(data={"verb": "start", "vm": "101"}, without=302, also_get=True),
     "vms:tree": page(without=200),
     "vms:vm_summary": page(VMID),
     "vms:vm_hardware": page(VMID),
