@@ -14,8 +14,6 @@ _BARE = re.compile(r"[A-Za-z][A-Za-z0-9_]*([ ./@+-]+[A-Za-z0-9_/+]+)*=*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
-Value = str | int | bool | Mapping[str, Any] | Sequence[Any]
-
 
 def document(mapping: Mapping[str, Any]) -> str:
     """A mapping as a whole document, a key a line, with a line feed at its end."""
@@ -36,12 +34,16 @@ def _mapping(mapping: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 def _sequence(values: Sequence[Any], indent: str) -> Iterator[str]:
     for value in values:
-        if isinstance(value, Mapping) and value:
-            first, *rest = _mapping(value, f"{indent}  ")
+        if value and isinstance(value, (Mapping, list, tuple)):
+            first, *rest = _inside(value, f"{indent}  ")
             yield f"{indent}- {first.lstrip()}"
             yield from rest
         else:
             yield f"{indent}- {scalar(value)}"
+
+
+def _inside(value: Mapping[str, Any] | Sequence[Any], indent: str) -> Iterator[str]:
+    return _mapping(value, indent) if isinstance(value, Mapping) else _sequence(value, indent)
 
 
 def scalar(value: Any) -> str:

@@ -6,6 +6,7 @@ from vms.models.nic import Nic
 from vms.models.node import Node
 from vms.models.pool import Pool
 from vms.models.snapshot import Snapshot
+from vms.models.snippet import Snippet, SnippetFile, SnippetVersion
 from vms.models.storage import Storage, StorageStatus, Volume
 from vms.models.task import Task, TaskLogLine
 from vms.models.vm import VM
@@ -19,6 +20,9 @@ __all__ = [
     "Node",
     "Pool",
     "Snapshot",
+    "Snippet",
+    "SnippetFile",
+    "SnippetVersion",
     "Storage",
     "StorageStatus",
     "Task",

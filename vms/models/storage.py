@@ -14,7 +14,7 @@ storage_name = RegexValidator(
 
 
 def default_content() -> list[str]:
-    return ["images", "iso", "import"]
+    return ["images", "iso", "import", "snippets"]
 
 
 class Storage(models.Model):
@@ -29,7 +29,7 @@ class Storage(models.Model):
         max_length=500, help_text="Absolute path of the directory, the same on every node."
     )
     content = models.JSONField(
-        default=default_content, help_text='What may lie here: ["images", "iso", "import"].'
+        default=default_content, help_text='What may lie here: ["images", "iso", "import", "snippets"].'
     )
     shared = models.BooleanField(default=False, help_text="The same volumes are seen from every node.")
     enabled = models.BooleanField(default=True)

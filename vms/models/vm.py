@@ -32,7 +32,9 @@ class VM(models.Model):
     ``parent`` is the snapshot the current state comes from. ``vmstate`` holds saved memory (of a hibernated
     VM, or of a template whose clones begin running) and ``saved`` what is needed to read it again.
     ``guard`` says why and by whom protection was switched on; ``trash`` who threw the VM away and when, and
-    ``purge_after`` when it goes for good.
+    ``purge_after`` when it goes for good. ``seed`` is what the cloud-init drive was last made from:
+    ``values``, the keys as :func:`vms.config.seeds.sources` gives them; ``custom``, part → SHA-256 of the
+    text somebody wrote for it; ``written``, when (ISO 8601).
     Read the configuration with :func:`vms.models.configuration.config_of`; write it with ``save_config``.
     """
 
@@ -77,6 +79,7 @@ class VM(models.Model):
     saved = models.JSONField(default=dict, blank=True, editable=False)
     guard = models.JSONField(default=dict, blank=True, editable=False)
     trash = models.JSONField(default=dict, blank=True, editable=False)
+    seed = models.JSONField(default=dict, blank=True, editable=False)
     purge_after = models.DateTimeField(null=True, blank=True, db_index=True, editable=False)
 
     status = models.CharField(max_length=16, choices=Status, default=Status.STOPPED, editable=False)
