@@ -50,6 +50,40 @@
     if (step) resize(side.offsetWidth + step);
   });
 
+  // The menu of a VM: right click, the menu key or Shift-F10 on its row.
+  const menu = document.getElementById("context-menu");
+  let from = null;
+  const close = (back) => {
+    if (menu.hidden) return;
+    menu.hidden = true; menu.replaceChildren();
+    if (back && from?.isConnected) from.focus();
+  };
+  tree.addEventListener("contextmenu", async (event) => {
+    const row = event.target.closest('a.tree-row[data-path^="/vms/"]');
+    if (!row) return;
+    event.preventDefault();
+    from = row;
+    const box = row.getBoundingClientRect(), keyboard = event.button !== 2;
+    const [x, y] = keyboard ? [box.left + 24, box.bottom] : [event.clientX, event.clientY];
+    await htmx.ajax("GET", `${row.dataset.path}/menu`, { target: menu, swap: "innerHTML" });
+    if (!menu.firstElementChild) return;
+    menu.hidden = false;
+    menu.style.left = `${Math.max(0, Math.min(x, innerWidth - menu.offsetWidth - 8))}px`;
+    menu.style.top = `${Math.max(0, Math.min(y, innerHeight - menu.offsetHeight - 8))}px`;
+    menu.querySelector('.menu-item:not([aria-disabled="true"])')?.focus();
+  });
+  menu.addEventListener("keydown", (event) => {
+    const items = [...menu.querySelectorAll(".menu-item")], at = items.indexOf(document.activeElement);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[event.key];
+    if (event.key === "Escape") close(true);
+    else if (to !== undefined) items[(to + items.length) % items.length].focus();
+    else return;
+    event.preventDefault();
+  });
+  document.addEventListener("click", (event) => { if (!event.target.closest('#context-menu [aria-disabled="true"]')) setTimeout(() => close(false)); });
+  addEventListener("blur", () => close(false));
+  addEventListener("scroll", () => close(false), true);
+
   tree.addEventListener("keydown", (event) => {
     const rows = [...tree.querySelectorAll("summary, a.tree-row")].filter((row) => row.offsetParent !== null);
     const at = rows.indexOf(document.activeElement);

@@ -16,11 +16,13 @@ from django.views.decorators.http import require_GET, require_POST
 from vms import access
 from vms.errors import AccessError, VMError
 from vms.models import VM, Disk, Task
-from vms.operations.base import OPERATIONS, submit
+from vms.operations.base import OPERATIONS, holder, submit
 from vms.operations.destroy import owned
 from vms.schema.option import options_of
+from vms.tasks.queue import UNFINISHED
 from vms.views.doors import sentence, signed_in, vm_or_404, wants_fragment
 from vms.views.states import vm_state
+from vms.views.tasks import Shown, shown
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def refusal(verb: Verb, vm: VM, privileges: frozenset[str]) -> str:
     if not vm.node.online:
         return f"Node {vm.node.name} is offline: nothing there can be changed now."
     if vm.lock and vm.lock not in OPERATIONS[verb.type].accepts_locks:
-        return f"The VM is locked ({vm.lock}): another operation is working on it."
+        return f"The VM is locked ({vm.lock}) by {holder(vm)}."
     if vm.template and verb.name != "destroy":
         return "A template is never started."
     return _wrong_state(verb.name, vm)
@@ -132,7 +134,14 @@ def toolbar(user: Any, vm: VM) -> dict[str, Any]:
         "console_reason": console,
         "duplicate_reason": "" if access.may_somewhere(user, "VM.Allocate") else NO_ALLOCATE,
         "state": vm_state(vm),
+        "doing": being_done(vm),
     }
+
+
+def being_done(vm: VM) -> Shown | None:
+    """The oldest task on the VM that has not ended: what is being done to it, or waits to be."""
+    task = Task.objects.filter(vm=vm, status__in=UNFINISHED).order_by("pk").first()
+    return shown(task) if task is not None else None
 
 
 @signed_in
@@ -143,7 +152,10 @@ def vm_ask(request: HttpRequest, vmid: int, verb: str) -> HttpResponse:
     if verb not in VERBS or not VERBS[verb].asks:
         raise Http404
     chosen = VERBS[verb]
-    context = {"vm": vm, "verb": chosen, "tab": "summary", "reason": toolbar_reason(request, vm, chosen)}
+    context: dict[str, Any] = {
+        "vm": vm, "verb": chosen, "tab": "summary", "reason": toolbar_reason(request, vm, chosen),
+        "questions": [option for option in options_of(OPERATIONS[chosen.type].params) if not option.hidden],
+    }  # fmt: skip
     if chosen.name == "destroy":
         context.update(what_goes(vm))
     if wants_fragment(request):

@@ -55,6 +55,7 @@ MATRIX: dict[str, Case] = {
     "vms:vm_summary": page(VMID),
     "vms:vm_hardware": page(VMID),
     "vms:vm_options": page(VMID),
+    "vms:vm_menu": page(VMID),
     "vms:vm_tasks": page(VMID),
     "vms:vm_ask": page((101, "destroy")),
     "vms:vm_action": change((101, "start")),

@@ -53,3 +53,32 @@ def test_no_query_a_row(boss: Client, scene: Scene, django_assert_max_num_querie
     query = "&".join(f"vm={vmid}" for vmid in range(200, 260))
     with django_assert_max_num_queries(15):  # type: ignore[operator]
         assert b"app-259" in boss.get(f"/vms/bulk?verb=start&{query}").content
+
+
+def test_the_menu_of_the_tree_has_the_same_verbs(boss: Client, scene: Scene) -> None:
+    text = boss.get("/vms/101/menu").content.decode()
+    for label in ("Start", "Shutdown", "Reboot", "Pause", "Stop", "Reset", "Console", "Remove"):
+        assert label in text
+    assert "The VM is not running." in text
+
+
+def test_the_head_says_what_is_being_done_and_whom_a_task_waits_for(boss: Client, scene: Scene) -> None:
+    VM.objects.filter(vmid=101).update(lock="backup")
+    Task.objects.create(
+        type="vzdump", node=scene.node, vm=scene.vm, vmid=101, label="Backup 101 (web-01)", username="anna",
+        status="running", progress=0.4, message="scsi0",
+    )  # fmt: skip
+    text = boss.get("/vms/101?part=head").content.decode()
+    assert "Backup 101 (web-01)" in text
+    assert "40 %" in text
+    assert "Cancel" in text
+    assert "locked (backup) by &#x27;Backup 101 (web-01)&#x27;, started by anna" in text
+
+
+def test_a_question_offers_what_the_verb_can_be_told(boss: Client, scene: Scene) -> None:
+    VM.objects.filter(vmid=101).update(status="running")
+    text = boss.get("/vms/101/ask/shutdown").content.decode()
+    assert 'name="timeout"' in text
+    assert 'name="forceStop"' in text
+    boss.post("/vms/101/do/shutdown", {"timeout": "5", "forceStop": "1"})
+    assert Task.objects.get(type="qmshutdown").params == {"timeout": "5", "forceStop": "1"}
