@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, path, register_converter
 from vms.views import (
     bulk,
     dashboard,
+    fleet,
     hardware,
     importconf,
     menu,
@@ -58,6 +59,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("tasks/<vmid:pk>", tasks.task, name="task"),
     path("tasks/<vmid:pk>/cancel", tasks.task_cancel, name="task_cancel"),
     path("nodes/<str:name>", nodes.node, name="node"),
+    path("nodes/<str:name>/bulk/<slug:verb>", fleet.node_bulk, name="node_bulk"),
     path("storage/<str:name>", storage.storage, name="storage"),
     path("storage/<str:name>/upload", upload.upload, name="upload"),
     path("storage/<str:name>/rescan", storage.rescan, name="storage_rescan"),

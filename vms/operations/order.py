@@ -81,3 +81,23 @@ def guests_of(node: Node, only: Iterable[int] | None = None) -> list[VM]:
     """The node's VMs, templates aside; ``only`` some of them, by VM ID."""
     rows = VM.objects.filter(node=node, template=False).select_related("node", "pool")
     return list(rows if only is None else rows.filter(vmid__in=list(only)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A turn in time. ``at``: seconds after the first launch, at the earliest; ``first``: a group begins."""
+
+    turn: Turn
+    at: int
+    first: bool
+
+
+def timeline(groups: Iterable[list[Turn]]) -> list[Step]:
+    """When each guest of ``groups`` is launched at the earliest: a group that takes long delays the next."""
+    steps: list[Step] = []
+    at = 0
+    for group in groups:
+        for place, turn in enumerate(group):
+            steps.append(Step(turn, at, place == 0))
+            at += turn.delay
+    return steps

@@ -13,6 +13,7 @@ from vms import access
 from vms.hardware.context import NodeFacts
 from vms.models import VM, Node, StorageStatus
 from vms.views.doors import node_or_404, signed_in
+from vms.views.fleet import boot_order
 from vms.views.states import State
 
 
@@ -33,6 +34,8 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
         "qemu_user": qemu_user(row.facts),
         "statuses": statuses.order_by("storage__name"),
         "counts": counts(request, row),
+        "steps": boot_order(request.user, row),
+        "bulk_reason": "" if row.online else f"Node {row.name} is offline: nothing there can be changed now.",
         "memory_used": max(0, facts.memory - facts.memory_free) if facts.memory_free else 0,
     }
     part = request.GET.get("part") == "facts"

@@ -67,6 +67,7 @@ MATRIX: dict[str, Case] = {
     "vms:task": page(lambda scene: (scene.task.pk,)),
     "vms:task_cancel": change(lambda scene: (scene.task.pk,)),
     "vms:node": page(("pve1",)),
+    "vms:node_bulk": change(("pve1", "start"), {"vm": "101"}, also_get=True),
     "vms:storage": page(("local",)),
     "vms:upload": change(("local",)),
     "vms:storage_rescan": change(("local",)),
