@@ -90,7 +90,8 @@ def drive_text(disk: Disk) -> str:
     rest = dict(disk.options)
     if disk.media == "cdrom":
         rest["media"] = "cdrom"
-    if disk.size and (disk.volume is not None or disk.source):
+    detached = disk.slot.startswith("unused")  # its value is the volume alone
+    if disk.size and not detached and (disk.volume is not None or disk.source):
         rest["size"] = size_text(disk.size)
     return ",".join([disk.file, *(f"{key}={rest[key]}" for key in sorted(rest))])
 
@@ -122,9 +123,26 @@ def canonical(mapping: Mapping[str, str]) -> dict[str, str]:
     return result
 
 
-def check_saved(vm: VM, mapping: Mapping[str, str]) -> None:
-    """Everything :func:`save_config` would refuse, without writing. Raises :class:`ConfigErrors`."""
-    _Split(vm, canonical(mapping))
+def state_digest(vm: VM) -> str:
+    """What a form is filled from, in one word: the configuration and what waits for the next start."""
+    if not vm.pending:
+        return vm.digest
+    waiting = "".join(f"{key}: {vm.pending[key]}\n" for key in sorted(vm.pending))
+    return hashlib.sha1(f"{vm.digest}\n{waiting}".encode(), usedforsecurity=False).hexdigest()
+
+
+def check_saved(vm: VM, mapping: Mapping[str, str], *, new: bool = False) -> None:
+    """Everything :func:`save_config` would refuse, without writing. Raises :class:`ConfigErrors`.
+
+    ``new``: drives may ask for volumes that are still to be made (``local:32``).
+    """
+    _Split(vm, canonical(mapping), new=new)
+
+
+def drives_of(vm: VM, mapping: Mapping[str, str]) -> list[Disk]:
+    """The drives of ``mapping`` as rows that are not saved, wishes for new volumes among them."""
+    drives = {key: text for key, text in mapping.items() if is_drive(key)}
+    return _Split(vm, canonical(drives), new=True).disks
 
 
 def save_config(vm: VM, mapping: Mapping[str, str], *, digest: str = "") -> None:
@@ -152,28 +170,12 @@ def save_config(vm: VM, mapping: Mapping[str, str], *, digest: str = "") -> None
         vm.__dict__.get("_prefetched_objects_cache", {}).pop(cached, None)
 
 
-def apply_pending(vm: VM) -> None:
-    """Make what waits for a cold start the configuration: text replaces or adds a key, None removes it.
-
-    Raises :class:`ConfigErrors` when the result cannot stand; it goes on waiting then.
-    """
-    with transaction.atomic():
-        mapping = config_of(vm)
-        for key, text in vm.pending.items():
-            if text is None:
-                mapping.pop(key, None)
-            else:
-                mapping[key] = str(text)
-        save_config(vm, mapping)
-        VM.everything.filter(pk=vm.pk).update(pending={})
-    vm.pending = {}
-
-
 class _Split:
     """One mapping, taken apart into rows; :meth:`write` stores them."""
 
-    def __init__(self, vm: VM, mapping: Mapping[str, str]) -> None:
+    def __init__(self, vm: VM, mapping: Mapping[str, str], *, new: bool = False) -> None:
         self.vm = vm
+        self.new = new or vm.stage != VM.Stage.DEFINED
         self.mapping = mapping
         self.errors: list[ConfigError] = []
         self.storages = {storage.name: storage for storage in Storage.objects.all()}
@@ -222,13 +224,11 @@ class _Split:
         elif new is not None:
             disk.storage = self.storages[name]
             disk.size = round(float(new[2]) * GIB)
-            if self.vm.stage == VM.Stage.DEFINED:
-                # Only a create task allocates; here the row would promise a disk that nobody makes.
-                text = f"'{source}' asks for a new disk, which only Create makes; name a volume that exists"
-                self.errors.append(ConfigError(key, text, part="file"))
+            self._made_by_task(key, source)
         elif NEW_SEED.fullmatch(source) is not None:
             disk.storage = self.storages[name]
             disk.source, disk.size = source, SEED_SIZE
+            self._made_by_task(key, source)
             if disk.media != "cdrom":
                 text = "the cloud-init drive is a CD drive; add media=cdrom"
                 self.errors.append(ConfigError(key, text, part="media"))
@@ -246,6 +246,12 @@ class _Split:
                     key, f"there is no volume '{source}'; choose one from the storage's list", part="file"
                 )
             )
+
+    def _made_by_task(self, key: str, source: str) -> None:
+        """Only a task allocates; without one the row would promise a disk that nobody makes."""
+        if not self.new:
+            text = f"'{source}' asks for a new disk, which is made by a task; name a volume that exists"
+            self.errors.append(ConfigError(key, text, part="file"))
 
     def _content(self, disk: Disk, key: str) -> None:
         """An ISO is read only by construction: it goes into CD drives and nowhere else."""

@@ -272,7 +272,9 @@ def submit(type_: str, *, vm: VM, user: Any, params: Mapping[str, str] | None = 
     if user is not None:
         verb.authorise(user, vm, parsed)
     with transaction.atomic():
-        fresh = VM.everything.select_related("node", "pool").get(pk=vm.pk)
+        # Locked against a change of its configuration that is being made beside us.
+        rows = VM.everything.select_related("node", "pool").select_for_update(of=("self",))
+        fresh = rows.get(pk=vm.pk)
         check_lock(verb, fresh)
         check_clones(verb, fresh)
         verb.check(fresh, parsed)

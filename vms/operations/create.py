@@ -243,6 +243,15 @@ def efi_template(ctx: Context, disk: Disk) -> Path:
     return Path(place)
 
 
+def made_text(disk: Disk, volume: storage_base.Volume) -> str:
+    """The drive's value once the volume it asked for is there."""
+    rest = {key: text for key, text in disk.options.items() if key not in ("format", images.OPTION)}
+    rest["size"] = size_text(volume.size)
+    if disk.media == "cdrom":
+        rest["media"] = "cdrom"
+    return ",".join([volume.volid, *(f"{key}={rest[key]}" for key in sorted(rest))])
+
+
 async def remove(ctx: Context, vm: VM, volid: str) -> None:
     """Free a volume of the VM by its id."""
     name = volid.partition(":")[0]
@@ -260,11 +269,7 @@ def define(vm: VM, volumes: Mapping[str, storage_base.Volume], facts: Any) -> No
         for slot, volume in volumes.items():
             disk = rows[slot]
             keep_volume(Storage.objects.get(name=disk.file.partition(":")[0]), vm.node, volume)
-            rest = {key: text for key, text in disk.options.items() if key not in ("format", images.OPTION)}
-            rest["size"] = size_text(volume.size)
-            if disk.media == "cdrom":
-                rest["media"] = "cdrom"
-            mapping[slot] = ",".join([volume.volid, *(f"{key}={rest[key]}" for key in sorted(rest))])
+            mapping[slot] = made_text(disk, volume)
         save_config(vm, complete(mapping, facts))
         VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED, draft={})
         mirror.schedule(vm)

@@ -46,15 +46,20 @@ def sources_of(vm: VM) -> list[tuple[Disk, str]]:
 def authorise(user: Any, vm: VM) -> None:
     """Raise :class:`AccessError` unless ``user`` may copy every image the draft names."""
     for _, volid in sources_of(vm):
-        volume = _found(volid, vm.node)
-        if volume is None or volume.vmid is None:
-            path = f"/storage/{volid.partition(':')[0]}"
-            if not may_read(user, volid.partition(":")[0]):
-                access.require(user, "Datastore.Audit", path)
-            continue
-        owner = VM.objects.filter(vmid=volume.vmid).select_related("pool").first()
-        pool = owner.pool.name if owner is not None and owner.pool else ""
-        access.require(user, "VM.Clone", f"/vms/{volume.vmid}", pool=pool)
+        authorise_image(user, vm.node, volid)
+
+
+def authorise_image(user: Any, node: Node, volid: str) -> None:
+    """Raise :class:`AccessError` unless ``user`` may copy that image."""
+    volume = _found(volid, node)
+    if volume is None or volume.vmid is None:
+        path = f"/storage/{volid.partition(':')[0]}"
+        if not may_read(user, volid.partition(":")[0]):
+            access.require(user, "Datastore.Audit", path)
+        return
+    owner = VM.objects.filter(vmid=volume.vmid).select_related("pool").first()
+    pool = owner.pool.name if owner is not None and owner.pool else ""
+    access.require(user, "VM.Clone", f"/vms/{volume.vmid}", pool=pool)
 
 
 def check(vm: VM) -> None:

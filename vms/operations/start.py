@@ -30,13 +30,14 @@ from vms.errors import (
 )
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
 from vms.models import VM, Volume
-from vms.models.configuration import apply_pending, config_of, with_parts
+from vms.models.configuration import config_of, with_parts
 from vms.network import tap
 from vms.network.tap import Tap
 from vms.operations import cloudinit, memory
 from vms.operations.base import Context, Operation, operation
 from vms.operations.memory import Saved
 from vms.operations.reach import unreadable
+from vms.operations.waiting import settle_keys
 from vms.qemu import process, statefile, tpm
 from vms.qemu.cmdline import command
 from vms.qemu.monitor import Monitor
@@ -45,11 +46,13 @@ STATS_INTERVAL = 2
 """Seconds between two memory reports of the balloon device, as in PVE."""
 
 
-def reload(vm: VM) -> VM:
+async def reload(ctx: Context, vm: VM) -> VM:
     """The VM as it is now, with all its parts; pending changes become the configuration."""
-    if VM.everything.filter(pk=vm.pk).values_list("pending", flat=True).first():
-        apply_pending(VM.everything.get(pk=vm.pk))
-    return parts_of(vm)
+    fresh = await ctx.db(parts_of, vm)
+    if not fresh.pending:
+        return fresh
+    await settle_keys(ctx.services, ctx.db, vm)
+    return await ctx.db(parts_of, vm)
 
 
 def parts_of(vm: VM) -> VM:
@@ -94,7 +97,7 @@ async def bring_up(ctx: Context, vm: VM | None = None, *, state: Saved | None = 
     """
     services = ctx.services
     if vm is None or (vm.pending and state is None):
-        vm = await ctx.db(reload if state is None else parts_of, ctx.vm)
+        vm = await (reload(ctx, ctx.vm) if state is None else ctx.db(parts_of, ctx.vm))
     if services.guest(vm.vmid) is not None:
         raise StateError(f"VM {vm.vmid} already running")
     mapping = config_of(vm)

@@ -86,6 +86,24 @@ def enqueue(
     return task
 
 
+def note(
+    type_: str,
+    *,
+    node: Node,
+    vm: VM,
+    user: Any,
+    label: str,
+    params: Mapping[str, Any],
+    lines: Sequence[Line],
+) -> Task:
+    """Insert a row for what the door has done itself, in the same transaction: it is born ended, well."""
+    task = enqueue(type_, node=node, vm=vm, user=user, label=label, params=params)
+    task.status, task.started, task.ended = Task.Status.OK, task.created, timezone.now()
+    task.save(update_fields=["status", "started", "ended"])
+    add_lines(task, [*lines, _closing(task, Task.Status.OK, "", 0)])
+    return task
+
+
 def claim(node: Node, boot: str) -> list[Claimed]:
     """Take the waiting rows of ``node`` for worker life ``boot``. Two claimers never get the same row."""
     waiting = Task.objects.filter(node=node, status=Task.Status.QUEUED).order_by("pk")

@@ -11,7 +11,8 @@ import pytest
 
 from vms.errors import AccessError, ConfigErrors, NotFound, StateError
 from vms.models import VM, AuditEntry, Node, Snapshot, Storage, StorageStatus, Volume
-from vms.models.configuration import apply_pending, config_of, save_config
+from vms.models.configuration import config_of, save_config
+from vms.models.waiting import apply_pending
 from vms.operations.destroy import erase, forget, owned
 from vms.operations.volumes import find_volume, register_upload, remove_iso, snapshots_with, users_of
 from vms.storage import base

@@ -1,0 +1,177 @@
+"""A noted change takes effect.
+
+New volumes are made, the whole change is noted as waiting in one transaction, and from there each key takes
+effect by itself, or goes on waiting with the reason. A worker that dies leaves either a volume that nobody
+knows, which :func:`clean_up` removes, or a note, which the next one carries out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from django.db import transaction
+
+from vms.config.pending import NEXT_START, How, verdict
+from vms.errors import ConfigError, VMError
+from vms.models import VM, Disk, Storage, Task
+from vms.models.configuration import drives_of
+from vms.models.waiting import Waiting, forget_volumes
+from vms.operations import create
+from vms.operations.base import Context
+from vms.operations.volumes import keep_volume
+from vms.operations.waiting import fresh_of, fresh_of_now, settle_keys
+from vms.operations.wish import Wish, volume_texts
+from vms.storage import base as storage_base
+from vms.tasks import notify
+
+BEFORE = "volumes_before"
+"""In ``VM.draft`` while new volumes are made: those that were there, so that others are known as ours."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A new volume, where it lies, and the drive's value with it."""
+
+    text: str
+    storage: Storage
+    volume: storage_base.Volume
+
+
+async def carry_out(ctx: Context) -> None:
+    """Make the wish of the task true as far as it can be now; the rest waits.
+
+    Raises :class:`ConfigErrors` with an error per key that could have taken effect and did not.
+    """
+    wish = await ctx.db(Wish.of_params, ctx.vm, ctx.params)
+    made = await make_volumes(ctx, wish)
+    keys = await ctx.db(note, ctx.task, ctx.vm, wish, made)
+    ctx.keep()
+    ctx.step("noted")
+    await take_effect(ctx, keys)
+
+
+async def go_on(ctx: Context) -> None:
+    """Carry out what a dead worker had noted; do all of it when it had noted nothing."""
+    noted = ctx.params.keys
+    if noted is None:
+        await clean_up(ctx)
+        await carry_out(ctx)
+    else:
+        await take_effect(ctx, [key for key in noted.split(",") if key])
+
+
+async def make_volumes(ctx: Context, wish: Wish) -> dict[str, Made]:
+    """Every new volume of the wish, by key. Freed again unless they are noted."""
+    disks = await ctx.db(lambda: drives_of(ctx.vm, volume_texts(wish)))
+    pairs = [(disk, disk.storage) for disk in disks if disk.storage is not None]
+    if not pairs:
+        return {}
+    await create.check_space(ctx, pairs)
+    await ctx.db(remember, ctx.vm, await there(ctx, [storage for _, storage in pairs]))
+    made: dict[str, Made] = {}
+    for number, (disk, storage) in enumerate(pairs):
+        await ctx.progress(number / len(pairs), f"creating {disk.slot}")
+        volume = await _made(ctx, disk, storage)
+        text = create.made_text(disk, volume)
+        made[disk.slot] = Made(text, storage, volume)
+        await ctx.log(f"{disk.slot}: successfully created disk '{text}'")
+        ctx.step(f"made {disk.slot}")
+    await ctx.progress(None, "")
+    return made
+
+
+async def _made(ctx: Context, disk: Disk, storage: Storage) -> storage_base.Volume:
+    try:
+        return await create.make_volume(ctx, ctx.vm, disk, storage)
+    except ConfigError:
+        raise
+    except VMError as error:
+        raise ConfigError(disk.slot, str(error), hint=error.hint) from error
+
+
+async def there(ctx: Context, storages: Iterable[Storage]) -> set[str]:
+    """The volumes of the VM that lie on these storages now."""
+    found: set[str] = set()
+    for storage in storages:
+        listing = await ctx.services.storage(storage.name, storage.facts()).list("images", ctx.vm.vmid)
+        found |= {volume.volid for volume in listing.volumes}
+    return found
+
+
+def remember(vm: VM, before: set[str]) -> None:
+    """Note what was there before anything is made."""
+    VM.everything.filter(pk=vm.pk).update(draft={BEFORE: sorted(before)})
+
+
+async def clean_up(ctx: Context) -> None:
+    """Remove volumes that a dead worker made and did not note."""
+    before = ctx.vm.draft.get(BEFORE)
+    if before is None:
+        return
+    wish = await ctx.db(Wish.of_params, ctx.vm, ctx.params)
+    disks = await ctx.db(lambda: drives_of(ctx.vm, volume_texts(wish)))
+    storages = {disk.storage.name: disk.storage for disk in disks if disk.storage is not None}
+    for volid in sorted(await there(ctx, storages.values()) - set(before)):
+        storage = storages[volid.partition(":")[0]]
+        await ctx.services.storage(storage.name, storage.facts()).free(volid)
+        await ctx.log(f"removed volume '{volid}', which belonged to nothing yet")
+    await ctx.db(lambda: VM.everything.filter(pk=ctx.vm.pk).update(draft={}))
+
+
+def note(task: Task, vm: VM, wish: Wish, made: Mapping[str, Made]) -> list[str]:
+    """Note the whole wish as waiting, in one transaction; answers the keys that wait because of it.
+
+    The task carries them from now on: they are noted once, whoever carries them out.
+    """
+    with transaction.atomic():
+        fresh = fresh_of(vm)
+        for one in made.values():
+            keep_volume(one.storage, fresh.node, one.volume)
+        texts = {key: one.text for key, one in made.items()}
+        resolved = replace(wish, set={**wish.set, **texts})
+        waiting = Waiting.of(fresh)
+        keys = sorted(resolved.changes(waiting))
+        planned, doomed = resolved.planned(waiting)
+        planned.store(fresh)
+        forget_volumes(fresh, doomed)
+        VM.everything.filter(pk=fresh.pk).update(draft={})
+        Task.objects.filter(pk=task.pk).update(params={**task.params, "keys": ",".join(keys)})
+    notify.changed(f"vm-{vm.vmid}", "storage")
+    return keys
+
+
+async def take_effect(ctx: Context, keys: Iterable[str]) -> None:
+    """What waits becomes the configuration: on a stopped VM all of it, on a running one what can."""
+    if ctx.services.guest(ctx.vm.vmid) is not None:
+        await while_running(ctx, keys)
+        return
+    waiting = await ctx.db(lambda: Waiting.of(fresh_of_now(ctx.vm)))
+    await settle(ctx, None)
+    for text in said(waiting.changes, {}):
+        await ctx.log(text)
+
+
+async def while_running(ctx: Context, keys: Iterable[str]) -> None:
+    """Let each key take effect that can on a running machine."""
+    waiting = await ctx.db(lambda: Waiting.of(fresh_of_now(ctx.vm)))
+    wanted = {key: waiting.changes[key] for key in keys if key in waiting.changes}
+    verdicts = {key: verdict(key, text, waiting.config) for key, text in wanted.items()}
+    now = [key for key, one in verdicts.items() if one.how is How.NOW]
+    await settle(ctx, now)
+    why = {key: one.why or NEXT_START.why for key, one in verdicts.items() if key not in now}
+    for text in said({key: wanted[key] for key in now}, why):
+        await ctx.log(text)
+
+
+async def settle(ctx: Context, keys: list[str] | None) -> None:
+    """Make waiting keys the configuration (``None``: all); volumes that go with them are deleted first."""
+    if keys != []:
+        for volid in await settle_keys(ctx.services, ctx.db, ctx.vm, keys):
+            await ctx.log(f"removed volume '{volid}'")
+
+
+def said(done: Iterable[str], waits: Mapping[str, str]) -> list[str]:
+    """Lines of a log: what took effect, and what waits for what."""
+    lines = [f"changed: {', '.join(sorted(done))}"] if done else []
+    return lines + [f"{key}: pending, {why}" for key, why in sorted(waits.items())]

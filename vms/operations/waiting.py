@@ -1,0 +1,80 @@
+"""What waits for a cold start becomes the configuration, on the node: volumes that go with it are deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.db import transaction
+
+from vms.config.upkeep import is_seed, volume_of, volumes
+from vms.errors import ConfigError, ConfigErrors
+from vms.models import VM, Snapshot, Volume
+from vms.models.configuration import with_parts
+from vms.models.waiting import Waiting, forget_volumes, volumes_named
+from vms.operations.base import NodeServices
+from vms.tasks import notify
+
+Database = Callable[..., Awaitable[Any]]
+"""Runs database work off the event loop."""
+
+
+def fresh_of(vm: VM) -> VM:
+    """The VM's rows as they are now, kept from others until the transaction ends."""
+    VM.everything.select_for_update().get(pk=vm.pk)
+    return fresh_of_now(vm)
+
+
+def fresh_of_now(vm: VM) -> VM:
+    """The VM's rows as they are now."""
+    found: VM = with_parts(VM.everything.filter(pk=vm.pk)).get()
+    return found
+
+
+async def settle_keys(
+    services: NodeServices, database: Database, vm: VM, keys: list[str] | None = None
+) -> list[str]:
+    """:func:`settle` for somebody who has no task. Answers the volumes that were deleted.
+
+    Raises :class:`ConfigErrors` when the result cannot stand; it goes on waiting then.
+    """
+    doomed: list[Volume] = await database(doomed_by, vm, keys)
+    for volume in doomed:
+        await services.storage(volume.storage.name, volume.storage.facts()).free(volume.volid)
+    await database(apply, vm, keys)
+    return [volume.volid for volume in doomed]
+
+
+def doomed_by(vm: VM, keys: list[str] | None) -> list[Volume]:
+    """The volumes that go when these keys take effect. Raises :class:`ConfigErrors` for one in use."""
+    fresh = fresh_of_now(vm)
+    waiting = Waiting.of(fresh)
+    found = volumes_named(fresh, waiting.settled(waiting.changes if keys is None else keys)[1])
+    reasons = [(volume.volid, needed_by(volume)) for volume in found if not is_seed(volume.volid)]
+    errors = [ConfigError(volumes(waiting.config)[volid], why) for volid, why in reasons if why]
+    if errors:
+        raise ConfigErrors(errors)
+    return found
+
+
+def apply(vm: VM, keys: list[str] | None) -> None:
+    """The one transaction in which waiting keys become the configuration."""
+    with transaction.atomic():
+        fresh = fresh_of(vm)
+        waiting = Waiting.of(fresh)
+        after, gone = waiting.settled(waiting.changes if keys is None else keys)
+        after.store(fresh)
+        forget_volumes(fresh, gone)
+    notify.changed(f"vm-{vm.vmid}", "tree", "storage")
+
+
+def needed_by(volume: Volume) -> str:
+    """Why a volume cannot be deleted, as a sentence; empty when it can."""
+    if volume.clones.exists():
+        return f"base volume '{volume.volid}' is still in use by linked clones"
+    for snapshot in Snapshot.objects.filter(vm__vmid=volume.vmid or 0):
+        texts = [str(text) for text in snapshot.config.values()]
+        if any(volume_of(text) == volume.volid for text in texts):
+            return f"'{volume.volid}' is part of snapshot '{snapshot.name}'; delete the snapshot first"
+    other = volume.disks.exclude(vm__vmid=volume.vmid or 0).select_related("vm").first()
+    return f"'{volume.volid}' is also used by VM {other.vm.vmid}" if other is not None else ""
