@@ -6,7 +6,6 @@ the key waits.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,12 +16,12 @@ from vms.config.vmconfig import VMConfig, parse_value
 from vms.hardware import DRIVE_SLOTS, OPTIONS, slot_of
 from vms.hardware.drive import Drive
 from vms.hardware.limits import Limits
+from vms.hardware.machine import hotplug_words
 from vms.hardware.net import Net
 from vms.schema.option import options_of
 
 FORCED = "!"
 """Before a key of ``VM.pending``: its removal takes the volume along, as in the file's ``delete:`` line."""
-DEFAULT_HOTPLUG = frozenset({"network", "disk", "usb"})
 
 
 class Class(StrEnum):
@@ -125,9 +124,7 @@ def class_of(key: str) -> Class:
 
 def hotplugged(text: str | None) -> frozenset[str]:
     """What ``hotplug`` allows, as words."""
-    if text is None or text == "1":
-        return DEFAULT_HOTPLUG
-    return frozenset(word for word in re.split(r"[,; ]+", text) if word and word != "0")
+    return frozenset(hotplug_words(str(OPTIONS["hotplug"].default) if text is None else text))
 
 
 def verdict(key: str, new: str | None, running: Mapping[str, str]) -> Verdict:

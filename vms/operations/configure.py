@@ -22,7 +22,7 @@ from vms.models import VM, Task
 from vms.models.configuration import with_parts
 from vms.models.waiting import Waiting
 from vms.operations import settle
-from vms.operations.base import Context, Operation, Params, check_lock, operation, submit
+from vms.operations.base import Context, Operation, Params, check_clones, check_lock, operation, submit
 from vms.operations.resulting import judge
 from vms.operations.wish import Wish, authorise, volume_texts
 from vms.schema.option import opt
@@ -69,7 +69,9 @@ def change(
             authorise(user, fresh, wish)
         check_lock(verb, fresh)
         verb.judge(fresh, wish)
-        label = f"{Configure.label} {fresh.vmid} ({fresh.display_name})"
+        if not everywhere(fresh, wish):
+            check_clones(verb, fresh)
+        label = verb.title(fresh, None)
         done = at_once(fresh, wish)
         if done is not None:
             lines = [queue.Line(text) for text in (words(wish), *done)]
@@ -79,6 +81,16 @@ def change(
             )  # fmt: skip
         rest = first_keys(fresh, wish)
         return submit(Configure.type, vm=fresh, user=user, params=rest.params())
+
+
+def everywhere(vm: VM, wish: Wish) -> bool:
+    """Whether all of the wish takes effect at once whatever the machine does."""
+    waiting = Waiting.of(vm)
+    changes = wish.changes(waiting)
+    return all(
+        verdict(key, text, waiting.config).how is How.NOW and not is_unused(key)
+        for key, text in changes.items()
+    )
 
 
 def locked(vm: VM) -> VM:

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from vms.errors import StateError
 from vms.models import VM, AclEntry, Disk, Snapshot, Storage, Volume
+from vms.models.waiting import waiting_volumes
 from vms.operations import mirror
 from vms.operations.base import Context, Operation, Params, operation
 from vms.schema.option import opt
@@ -128,7 +129,7 @@ async def _unreferenced(ctx: Context) -> None:
 
 
 def owned(vm: VM) -> list[Volume]:
-    """The volumes that go with a VM: in its drives, in its snapshots, its saved memory; only its own.
+    """The volumes that go with a VM: in drives, waiting ones too, in snapshots, saved memory; only its own.
 
     ISOs and other VMs' volumes are nobody's to remove here.
     """
@@ -138,7 +139,7 @@ def owned(vm: VM) -> list[Volume]:
         Disk.objects.filter(vm=vm, volume__isnull=False).values_list("volume_id", flat=True)
     )
     used |= {vm.vmstate_id}
-    named: set[str] = set()
+    named = {row.volid for row in waiting_volumes(vm)}
     for snapshot in Snapshot.objects.filter(vm=vm):
         used.add(snapshot.vmstate_id)
         named |= {str(text).partition(",")[0].removeprefix("file=") for text in snapshot.config.values()}

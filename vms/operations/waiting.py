@@ -7,12 +7,13 @@ from typing import Any
 
 from django.db import transaction
 
-from vms.config.upkeep import is_seed, volume_of, volumes
+from vms.config.upkeep import is_seed, volumes
 from vms.errors import ConfigError, ConfigErrors
-from vms.models import VM, Snapshot, Volume
+from vms.models import VM, Volume
 from vms.models.configuration import with_parts
 from vms.models.waiting import Waiting, forget_volumes, volumes_named
 from vms.operations.base import NodeServices
+from vms.operations.volumes import snapshots_with
 from vms.tasks import notify
 
 Database = Callable[..., Awaitable[Any]]
@@ -72,9 +73,8 @@ def needed_by(volume: Volume) -> str:
     """Why a volume cannot be deleted, as a sentence; empty when it can."""
     if volume.clones.exists():
         return f"base volume '{volume.volid}' is still in use by linked clones"
-    for snapshot in Snapshot.objects.filter(vm__vmid=volume.vmid or 0):
-        texts = [str(text) for text in snapshot.config.values()]
-        if any(volume_of(text) == volume.volid for text in texts):
-            return f"'{volume.volid}' is part of snapshot '{snapshot.name}'; delete the snapshot first"
+    kept = snapshots_with(volume)
+    if kept:
+        return f"'{volume.volid}' is part of snapshot {kept[0]}; delete the snapshot first"
     other = volume.disks.exclude(vm__vmid=volume.vmid or 0).select_related("vm").first()
     return f"'{volume.volid}' is also used by VM {other.vm.vmid}" if other is not None else ""
