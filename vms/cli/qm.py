@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vms.errors import StateError, VMError
@@ -38,9 +38,12 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("suspend", "vms.cli.verb", "freeze a running VM; its memory stays"),
     Subcommand("resume", "vms.cli.verb", "let a paused VM go on"),
     Subcommand("destroy", "vms.cli.verb", "put a VM into the trash, or remove it for good (--now)"),
+    Subcommand("unlock", "vms.cli.waiting", "remove a lock that nothing holds any more"),
+    Subcommand("wait", "vms.cli.waiting", "wait until a VM is stopped"),
     Subcommand("trash", "vms.cli.trash", "list what was removed, restore it or remove it for good"),
     Subcommand("startall", "vms.cli.fleet", "start this node's guests in their order"),
     Subcommand("stopall", "vms.cli.fleet", "shut this node's guests down in reverse order"),
+    Subcommand("completion", "vms.cli.completion", "print what your shell needs to complete qm's words"),
     Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),
     Subcommand(
         "showcmd", "vms.cli.showcmd", "show the command a configuration file leads to", database=False
@@ -70,6 +73,15 @@ def open_installation() -> None:
     django.setup()
 
 
+def parser_of(entry: Subcommand) -> tuple[argparse.ArgumentParser, Callable[[argparse.Namespace], int]]:
+    """The parser of a subcommand, and what runs it. Imports its module."""
+    module = importlib.import_module(entry.module)
+    parser = argparse.ArgumentParser(prog=f"qm {entry.name}", description=entry.summary)
+    parser.set_defaults(command=entry.name)
+    module.add_arguments(parser)
+    return parser, module.run
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand. Answers its exit code; 2 for a wrong call, 1 for a refused one."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -83,11 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if entry.database:
             open_installation()
-        module = importlib.import_module(entry.module)
-        parser = argparse.ArgumentParser(prog=f"qm {entry.name}", description=entry.summary)
-        parser.set_defaults(command=entry.name)
-        module.add_arguments(parser)
-        return int(module.run(parser.parse_args(words[1:])))
+        parser, run = parser_of(entry)
+        return run(parser.parse_args(words[1:]))
     except VMError as error:
         print(f"qm {entry.name}: {error}", file=sys.stderr)
         return 1
