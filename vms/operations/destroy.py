@@ -19,6 +19,7 @@ from vms.models import VM, AclEntry, Disk, Snapshot, Storage, Volume
 from vms.models.waiting import waiting_volumes
 from vms.operations import mirror
 from vms.operations.base import Context, Operation, Params, operation
+from vms.operations.protection import check_protection
 from vms.schema.option import opt
 from vms.tasks import notify
 
@@ -52,11 +53,7 @@ class Destroy(Operation):
             raise StateError(f"VM {vm.vmid} is a draft; discard the draft instead.")
         if vm.running:
             raise StateError(f"VM {vm.vmid} is running - destroy failed", hint="Stop it first.")
-        if str(vm.options.get("protection", "0")) == "1":
-            raise StateError(
-                f"can't remove VM {vm.vmid} - protection mode enabled",
-                hint="Switch Protection off under Options.",
-            )
+        check_protection(vm, f"VM {vm.vmid}")
         check_bases(vm)
 
     async def run(self, ctx: Context) -> None:

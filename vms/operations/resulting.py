@@ -15,6 +15,7 @@ from vms.models.configuration import check_saved, drives_of, size_text, state_di
 from vms.models.usage import facts_in_use
 from vms.models.waiting import Waiting, volumes_named
 from vms.operations import images
+from vms.operations.protection import SWITCH_OFF, said_of
 from vms.operations.waiting import needed_by
 from vms.operations.wish import Wish, volume_texts
 
@@ -29,7 +30,7 @@ def judge(vm: VM, wish: Wish) -> None:
         )
     waiting = Waiting.of(vm)
     planned, _ = wish.planned(waiting)
-    errors = [*_protected(wish, waiting), *_frozen(vm, wish, waiting)]
+    errors = [*_protected(vm, wish, waiting), *_frozen(vm, wish, waiting)]
     if errors:
         raise ConfigErrors(errors)
     result = planned.effective
@@ -40,20 +41,23 @@ def judge(vm: VM, wish: Wish) -> None:
         raise ConfigErrors(errors)
 
 
-def _protected(wish: Wish, waiting: Waiting) -> Iterator[ConfigError]:
+def _protected(vm: VM, wish: Wish, waiting: Waiting) -> Iterator[ConfigError]:
     """A protected VM keeps its disks."""
     if waiting.config.get("protection", "0") != "1":
         return
+    on, hint = " - protection mode enabled", f"{said_of(vm)} {SWITCH_OFF}"
     for key in wish.delete:
         if is_unused(key) and key in waiting.config:
             volume = volume_of(waiting.config[key])
-            yield ConfigError(key, f"can't remove unused disk '{volume}' - protection mode enabled")
+            yield ConfigError(
+                key, f"can't remove unused disk '{volume}' - protection mode enabled", hint=hint
+            )
         elif is_drive(key) or key in ("efidisk0", "tpmstate0"):
-            yield ConfigError(key, f"can't remove drive '{key}' - protection mode enabled")
+            yield ConfigError(key, f"can't remove drive '{key}'{on}", hint=hint)
     for key, text in wish.set.items():
         old = waiting.config.get(key)
         if old is not None and is_drive(key) and _is_disk(key, old) and volume_of(old) != volume_of(text):
-            yield ConfigError(key, f"can't remove drive '{key}' - protection mode enabled")
+            yield ConfigError(key, f"can't remove drive '{key}'{on}", hint=hint)
 
 
 def _is_disk(key: str, text: str) -> bool:

@@ -18,6 +18,7 @@ from vms.errors import AccessError, VMError
 from vms.models import VM, Disk, Task
 from vms.operations.base import OPERATIONS, holder, submit
 from vms.operations.destroy import owned
+from vms.operations.protection import SWITCH_OFF, protected, said_of
 from vms.schema.option import options_of
 from vms.tasks.queue import UNFINISHED
 from vms.views.doors import sentence, signed_in, vm_or_404, wants_fragment
@@ -106,8 +107,8 @@ def _wrong_state(name: str, vm: VM) -> str:
     if name == "resume" and not paused:
         return "The VM is not paused."
     if name == "destroy":
-        if str(vm.options.get("protection", "0")) == "1":
-            return "Protection is on. Switch it off under Options first."
+        if protected(vm):
+            return f"{said_of(vm)} {SWITCH_OFF}"
         return "The VM runs. Stop it first." if vm.running else ""
     if name in ("shutdown", "reboot", "pause", "stop", "reset") and not vm.running:
         return "The VM is not running."
