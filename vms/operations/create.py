@@ -19,7 +19,7 @@ from vms import access
 from vms.config.creation import complete
 from vms.config.vmconfig import check_config
 from vms.errors import ConfigError, ConfigErrors, StateError, StorageError, VMError
-from vms.models import VM, Disk, Storage, StorageStatus
+from vms.models import VM, Disk, Storage, StorageStatus, Volume
 from vms.models.configuration import NEW_SEED, config_of, save_config, size_text
 from vms.operations import cloudinit, images, mirror
 from vms.operations.base import Context, Operation, Params, operation
@@ -94,8 +94,10 @@ class Create(Operation):
         vm = ctx.vm
         before = await existing(ctx, vm)
         await ctx.db(remember, vm, before)
+        ctx.step("noted")
         volumes = await make_volumes(ctx, vm)
         await ctx.db(define, vm, volumes, ctx.services.facts)
+        ctx.step("defined")
         await cloudinit.refresh(ctx, *await ctx.db(cloudinit.read, vm))
         await ctx.log(f"VM {vm.vmid} is defined")
 
@@ -190,6 +192,7 @@ async def make_volumes(ctx: Context, vm: VM) -> dict[str, storage_base.Volume]:
                 raise
             raise ConfigError(disk.slot, str(error), hint=error.hint) from error
         made[disk.slot] = volume
+        ctx.step(f"{disk.slot} made")
         text = f"{volume.volid},size={size_text(volume.size)}"
         await ctx.log(f"{disk.slot}: successfully created disk '{text}'")
     return made
@@ -253,11 +256,13 @@ def made_text(disk: Disk, volume: storage_base.Volume) -> str:
 
 
 async def remove(ctx: Context, vm: VM, volid: str) -> None:
-    """Free a volume of the VM by its id."""
-    name = volid.partition(":")[0]
+    """Free a volume of the VM by its id; a scan may have given it a row meanwhile."""
+    storage, _, name = volid.partition(":")
     for disk in vm.disks.all():
-        if disk.storage is not None and disk.storage.name == name:
-            await ctx.services.storage(name, disk.storage.facts()).free(volid)
+        if disk.storage is not None and disk.storage.name == storage:
+            await ctx.services.storage(storage, disk.storage.facts()).free(volid)
+            rows = Volume.objects.filter(storage=disk.storage, name=name, disks=None)
+            await ctx.db(rows.delete)
             return
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -39,6 +40,21 @@ def engine(installation: Engine) -> Iterator[Engine]:
         installation.start()
     yield installation
     wipe(installation)
+
+
+@pytest.fixture
+def tiny(engine: Engine) -> Iterator[Any]:
+    """A storage on a file system of 96 MiB of its own, of which 64 stay free by rule."""
+    from vms.models import Storage
+
+    folder = engine.home / "tiny"
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m,mode=711", "tmpfs", str(folder)], check=True)
+    storage = Storage.objects.create(name="tiny", path=str(folder), content=["images"])
+    try:
+        yield storage
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def wipe(engine: Engine) -> None:
