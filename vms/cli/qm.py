@@ -43,6 +43,8 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("trash", "vms.cli.trash", "list what was removed, restore it or remove it for good"),
     Subcommand("startall", "vms.cli.fleet", "start this node's guests in their order"),
     Subcommand("stopall", "vms.cli.fleet", "shut this node's guests down in reverse order"),
+    Subcommand("clone", "vms.cli.clone", "make another VM of a VM or of a template"),
+    Subcommand("template", "vms.cli.verb", "convert a VM to a template"),
     Subcommand("completion", "vms.cli.completion", "print what your shell needs to complete qm's words"),
     Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),
     Subcommand(

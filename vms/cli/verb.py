@@ -9,12 +9,14 @@ import sys
 
 from vms.cli.follow import follow
 from vms.cli.show import find
+from vms.models import Task
 from vms.operations.base import OPERATIONS, submit
 from vms.schema.option import Option, options_of
 
 VERBS = {
     "start": "qmstart", "stop": "qmstop", "shutdown": "qmshutdown", "reboot": "qmreboot", "reset": "qmreset",
     "suspend": "qmpause", "resume": "qmresume", "destroy": "qmdestroy",
+    "template": "qmtemplate",
 }  # fmt: skip
 """``qm``'s word → the operation."""
 
@@ -43,7 +45,11 @@ def add_parameters(parser: argparse.ArgumentParser, type_: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 when the task ended well, 1 otherwise. Raises whatever :func:`submit` refuses with."""
     type_ = VERBS[options.command]
-    task = submit(type_, vm=find(options.vmid), user=None, params=given(options, type_))
+    return end(submit(type_, vm=find(options.vmid), user=None, params=given(options, type_)), options)
+
+
+def end(task: Task, options: argparse.Namespace) -> int:
+    """Follow the task; 0 when it ended well, 1 otherwise. With ``--json`` only how it ended is printed."""
     if not options.json:
         return follow(task)
     with open(os.devnull, "w") as nowhere:

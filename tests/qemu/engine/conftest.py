@@ -75,6 +75,7 @@ def wipe(engine: Engine) -> None:
         20,
     )
     VM.everything.all().delete()
+    Volume.objects.update(base=None)
     Volume.objects.all().delete()
     Task.objects.all().delete()
     shutil.rmtree(engine.home / "local" / "images", ignore_errors=True)

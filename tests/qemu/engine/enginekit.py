@@ -81,14 +81,18 @@ class Engine:
             self.redis_process = None
             (self.home / "redis.sock").unlink(missing_ok=True)
 
-    def start(self, **environ: str) -> None:
-        """Start the worker, with more in its environment; returns when it beats."""
+    def launch(self, **environ: str) -> None:
+        """Start the worker, with more in its environment, and do not wait for it: it may be about to die."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pvelite.server", "worker"], cwd=ROOT,
                 env={**self.environ, **environ},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
+
+    def start(self, **environ: str) -> None:
+        """:meth:`launch` it; returns when it beats."""
+        self.launch(**environ)
         began = self.log.stat().st_size
         until(lambda: self._ready(began), "the worker is ready", 30)
 

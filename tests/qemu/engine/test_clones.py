@@ -1,0 +1,281 @@
+"""Templates and clones through the real worker: what is shared, what is new, what is never lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from enginekit import Engine, until
+
+from vms.errors import StateError
+
+if TYPE_CHECKING:
+    from vms.models import VM, Storage, Task
+
+CONFIG = {
+    "name": "golden",
+    "ostype": "l26",
+    "memory": "64",
+    "scsihw": "virtio-scsi-single",
+    "scsi0": "local:0.0625,format=qcow2,discard=on",
+    "scsi1": "local:0.03125,format=raw",
+    "net0": "virtio=BC:24:11:00:00:01",
+    "ide2": "none,media=cdrom",
+}
+
+
+@pytest.fixture
+def source(engine: Engine) -> VM:
+    """VM 900 with two small disks that hold something."""
+    vm = engine.draft(CONFIG, vmid=900)
+    engine.do("qmcreate", vm)
+    write(engine, "900/vm-900-disk-1.raw", b"pattern" * 4096)
+    return vm
+
+
+@pytest.fixture
+def template(engine: Engine, source: VM) -> VM:
+    engine.do("qmtemplate", source)
+    return source
+
+
+def write(engine: Engine, name: str, content: bytes) -> None:
+    with (engine.home / "local" / "images" / name).open("r+b") as file:
+        file.write(content)
+
+
+def read(engine: Engine, name: str, length: int = 28672) -> bytes:
+    with (engine.home / "local" / "images" / name).open("rb") as file:
+        return file.read(length)
+
+
+def clone(engine: Engine, source: VM, newid: int = 101, **params: str) -> Task:
+    from vms.operations.clone import clone
+
+    return clone(source, None, newid=newid, params=params)
+
+
+def made(engine: Engine, task: Task) -> VM:
+    from vms.models import VM
+
+    engine.end(task, 60)
+    told = f"{task.message}\n" + "\n".join(line.text for line in task.lines.all())
+    assert task.status in ("ok", "warnings"), told
+    return VM.objects.get(vmid=task.vmid)
+
+
+def files(engine: Engine) -> list[str]:
+    folder = engine.home / "local" / "images"
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def config(vm: VM) -> dict[str, str]:
+    from vms.models import VM as Model
+    from vms.models.configuration import config_of
+
+    return config_of(Model.everything.get(pk=vm.pk))
+
+
+def test_a_template_and_its_linked_clones(engine: Engine, template: VM) -> None:
+    """Bases nobody may write; clones that share them, start at once and are all different."""
+    from vms.models import Volume
+
+    assert template.template
+    assert files(engine) == ["900/base-900-disk-0.qcow2", "900/base-900-disk-1.raw"]
+    for name in files(engine):
+        assert (engine.home / "local" / "images" / name).stat().st_mode & 0o222 == 0
+    assert config(template)["scsi0"] == "local:900/base-900-disk-0.qcow2,discard=on,size=64M"
+    alone = made(engine, clone(engine, template, 150, storage="local", full="1"))
+    vms = [made(engine, task) for task in [clone(engine, template, 101 + n, start="1") for n in range(3)]]
+    for vm in vms:
+        engine.status(vm, "running")
+        mine = config(vm)
+        assert mine["scsi0"].startswith(
+            f"local:900/base-900-disk-0.qcow2/{vm.vmid}/vm-{vm.vmid}-disk-0.qcow2,"
+        )
+        assert mine["name"] == "Copy-of-VM-golden"
+        assert "template" not in mine
+    assert len({config(vm)["net0"] for vm in [*vms, template]}) == 4
+    assert len({config(vm)["smbios1"] for vm in [*vms, template]}) == 4
+    assert len({config(vm)["vmgenid"] for vm in [*vms, template]}) == 4
+    assert Volume.objects.filter(base__name="900/base-900-disk-0.qcow2").count() == 3
+    for vm in vms:
+        engine.do("qmstop", vm)
+    with pytest.raises(StateError, match=r"base volume 'local:900/base-900-.*' is still in use by linked"):
+        engine.submit("qmdestroy", template)
+    for vm in [*vms, alone]:
+        engine.end(engine.submit("qmdestroy", vm, now="1"))
+    assert engine.end(engine.submit("qmdestroy", template, now="1")).status == "ok"
+    assert files(engine) == []
+
+
+def test_what_a_template_refuses(engine: Engine, template: VM) -> None:
+    refusals = {"qmstart": "you can't start a vm if it's a template", "qmtemplate": "to a template"}
+    for verb, words in refusals.items():
+        with pytest.raises(StateError, match=words):
+            engine.submit(verb, template)
+
+
+def test_full_clones_stand_alone(engine: Engine, source: VM) -> None:
+    """Of a VM that is off: every byte, other formats, and no tie to the source."""
+    vm = made(engine, clone(engine, source, name="twin", description="line one\nline two, 100 %"))
+    assert files(engine) == [
+        "101/vm-101-disk-0.qcow2",
+        "101/vm-101-disk-1.raw",
+        "900/vm-900-disk-0.qcow2",
+        "900/vm-900-disk-1.raw",
+    ]
+    assert read(engine, "101/vm-101-disk-1.raw") == b"pattern" * 4096
+    assert config(vm)["description"] == "line one\nline two, 100 %"
+    assert config(vm)["scsi1"] == "local:101/vm-101-disk-1.raw,size=32M"
+    other = made(engine, clone(engine, source, 102, format="qcow2"))
+    assert config(other)["scsi1"] == "local:102/vm-102-disk-1.qcow2,size=32M"
+    engine.end(engine.submit("qmdestroy", source, now="1"))
+    engine.do("qmstart", vm)
+
+
+def test_what_cannot_be_cloned(engine: Engine, source: VM) -> None:
+    """Refused at once, with nothing reserved."""
+    from vms.errors import VMError
+    from vms.models import VM
+
+    for params, words in (
+        (
+            {"full": "0"},
+            r"Linked clone feature is not supported for 'local:900/vm-900-disk-0.qcow2' \(scsi0\)",
+        ),
+        ({"full": "0", "storage": "local"}, "parameter 'storage' not allowed for linked clones"),
+        ({"snapname": "nosuch"}, "snapshot 'nosuch' does not exist"),
+        ({"storage": "nosuch"}, "storage 'nosuch' does not exist"),
+        ({"target": "nosuch"}, "there is no node 'nosuch'"),
+        ({"name": "-bad-"}, "name"),
+    ):
+        with pytest.raises(VMError, match=words):
+            clone(engine, source, **params)
+    with pytest.raises(VMError, match="VM 900 already exists; the next free ID is 100"):
+        clone(engine, source, 900)
+    assert list(VM.everything.values_list("vmid", flat=True)) == [900]
+
+
+@pytest.fixture
+def small(engine: Engine) -> Iterator[Storage]:
+    """A storage with room for 6 MiB."""
+    from vms.models import Storage
+    from vms.operations.base import submit_on
+
+    folder = engine.home / "small"
+    folder.mkdir(mode=0o711)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=70m,mode=711", "tmpfs", folder], check=True)
+    row = Storage.objects.create(name="small", path=str(folder / "store"))
+    engine.end(submit_on("storagescan", node=engine.node, user=None, params={"storage": "small"}))
+    yield row
+    volumes_on(row).delete()
+    row.delete()
+    subprocess.run(["umount", folder], check=True)
+
+
+def volumes_on(storage: Storage) -> Any:
+    from vms.models import Volume
+
+    return Volume.objects.filter(storage=storage)
+
+
+def test_a_full_storage_leaves_nothing(engine: Engine, source: VM, small: Storage) -> None:
+    """No room at all, and none any more in the middle: the number is free again, the source as it was."""
+    from vms.models import VM
+
+    folder = engine.home / "local" / "images" / "900"
+    plain = engine.home / "plain.raw"
+    plain.write_bytes(bytes(range(1, 256)) * (80 << 12))
+    # Compressed, it takes a twentieth of what its copy will.
+    disk = folder / "vm-900-disk-0.qcow2"
+    subprocess.run(["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", plain, disk], check=True)
+    before = {name: (folder / name).read_bytes() for name in os.listdir(folder)}
+    task = engine.end(clone(engine, source, storage="small"), 60)
+    assert task.status == "error"
+    assert task.message.startswith("clone failed: scsi0: ")
+    assert "No space left on device" in task.message
+    write(engine, "900/vm-900-disk-1.raw", os.urandom(20 << 20))
+    task = engine.end(clone(engine, source, storage="small"), 60)
+    assert "storage 'small' has no room" in task.message
+    assert not list((engine.home / "small").rglob("*101*"))
+    assert (folder / "vm-900-disk-0.qcow2").read_bytes() == before["vm-900-disk-0.qcow2"]
+    assert list(VM.everything.values_list("vmid", flat=True)) == [900]
+    made(engine, clone(engine, source))
+
+
+def test_cancelled_in_the_middle(engine: Engine, source: VM) -> None:
+    """Before it begins and while it copies: nothing is left."""
+    from vms.models import VM
+    from vms.tasks import queue
+
+    write(engine, "900/vm-900-disk-1.raw", os.urandom(30 << 20))
+    engine.stop()
+    first, second = clone(engine, source), clone(engine, source, 102, format="qcow2")
+    queue.request_cancel(first)
+    engine.start()
+    until(lambda: copying(second), "the copy is under way")
+    queue.request_cancel(second)
+    for task in (first, second):
+        assert engine.end(task).status in ("cancelled", "ok")
+    left = [102] if second.status == "ok" else []
+    assert list(VM.everything.order_by("vmid").values_list("vmid", flat=True)) == [*left, 900]
+    assert len(files(engine)) == 2 + 2 * len(left)
+
+
+def copying(task: Task) -> bool:
+    task.refresh_from_db()
+    return bool(task.finished or task.progress)
+
+
+def dies(engine: Engine, fault: str) -> None:
+    """A new worker that will be killed at that border."""
+    if engine.process is not None:
+        engine.stop()
+    engine.start(PVELITE_FAULT=fault)
+
+
+def died(engine: Engine) -> None:
+    """Wait until the worker has been killed."""
+    assert engine.process is not None
+    assert engine.process.wait(30) == -9
+    engine.process = None
+
+
+def test_killed_while_it_becomes_a_template(engine: Engine, source: VM) -> None:
+    """At both borders, the second time while it settles the first: in the end it is one, all of it."""
+    dies(engine, "qmtemplate:1")
+    task = engine.submit("qmtemplate", source)
+    died(engine)
+    assert files(engine) == ["900/base-900-disk-0.qcow2", "900/vm-900-disk-1.raw"]
+    engine.launch(PVELITE_FAULT="qmtemplate:2")
+    died(engine)
+    engine.start()
+    assert engine.end(task).status == "ok", task.message
+    source.refresh_from_db()
+    assert source.template
+    assert files(engine) == ["900/base-900-disk-0.qcow2", "900/base-900-disk-1.raw"]
+    made(engine, clone(engine, source))
+
+
+@pytest.mark.parametrize("full", ["0", "1"])
+def test_killed_while_it_is_cloned(engine: Engine, template: VM, full: str) -> None:
+    """Before it is a VM nothing is left of it; afterwards it is one."""
+    from vms.models import VM
+
+    bases = files(engine)
+    dies(engine, "qmclone:1")
+    for number, border in enumerate(("source read", "scsi0", "scsi1", "defined"), 1):
+        task = clone(engine, template, full=full)
+        died(engine)
+        engine.start(PVELITE_FAULT=f"qmclone:{number + 1}")
+        engine.end(task)
+        if border != "defined":
+            assert (task.status, files(engine)) == ("error", bases), border
+            assert "Nothing of it is left" in task.message
+            assert list(VM.everything.values_list("vmid", flat=True)) == [900]
+    assert task.status == "ok", task.message
+    engine.do("qmstart", VM.objects.get(vmid=101))
