@@ -18,16 +18,15 @@ from vms.config.creation import new_mac
 from vms.errors import ConfigError, StateError, VMError
 from vms.models import VM, Nic, Pool, Task
 from vms.models.configuration import save_config, size_text
-from vms.operations import cloneplan, clonevolumes, cloudinit, mirror
+from vms.operations import clonelive, cloneplan, clonevolumes, cloudinit, mirror
 from vms.operations.base import Context, Operation, operation, parse_params, submit
-from vms.operations.cloneplan import CloneParams, Piece, Plan
+from vms.operations.cloneplan import CloneParams, Plan
 from vms.operations.clonevolumes import Made
 from vms.operations.create import start_after
 from vms.operations.drafts import new_draft
 from vms.operations.memory import to_the_end
 from vms.operations.start import came_up
 from vms.operations.volumes import keep_volume
-from vms.storage import base as storage_base
 from vms.tasks import notify
 from vms.tasks.queue import ONLY_FOR, SOURCE
 
@@ -106,6 +105,7 @@ class Clone(Operation):
                 await ctx.services.clean(vm.vmid)
                 await ctx.warn("the clone is there, but the worker was restarted before it was started")
             return
+        await clonelive.let_go(ctx, ctx.params.clone_of)
         await clonevolumes.remove_left(ctx)
         raise StateError(
             f"The worker was restarted while VM {vm.vmid} was being cloned. Nothing of it is left.",
@@ -139,18 +139,11 @@ def define(vm: VM, plan: Plan, made: Made, params: CloneParams) -> None:
         for piece in plan.made():
             volume, storage = made[piece.slot], piece.there[1]
             keep_volume(storage, vm.node, volume)
-            mapping[piece.slot] = drive_text(piece, volume)
+            mapping[piece.slot] = piece.with_volume(volume.volid, size_text(volume.size))
         save_config(vm, mapping)
         VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED, draft={})
         mirror.schedule(vm)
     notify.changed(f"vm-{vm.vmid}", "tree", "storage")
-
-
-def drive_text(piece: Piece, volume: storage_base.Volume) -> str:
-    """The source's drive with the clone's volume in it. The format is the volume's own matter."""
-    _, *rest = piece.text.split(",")
-    kept = [word for word in rest if word.partition("=")[0] not in ("format", "size")]
-    return ",".join([volume.volid, *kept, f"size={size_text(volume.size)}"])
 
 
 def free_mac() -> str:

@@ -70,6 +70,11 @@ class Piece:
             raise StateError(f"{self.slot}: there is nothing to be made")
         return self.volume, self.storage
 
+    def with_volume(self, volid: str, size: str = "") -> str:
+        """The drive with the clone's volume in it. The format is the volume's own matter."""
+        rest = (word for word in self.text.split(",")[1:] if word.partition("=")[0] not in ("format", "size"))
+        return ",".join([volid, *rest, *([f"size={size}"] if size else [])])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:

@@ -11,6 +11,7 @@ from vms.errors import ConfigError, StorageError
 from vms.models import VM, Storage, Volume
 from vms.operations import cloudinit
 from vms.operations.base import Context
+from vms.operations.clonelive import copy_live, source_guest
 from vms.operations.cloneplan import Piece, Plan
 from vms.operations.steps import undoable
 from vms.storage import base as storage_base
@@ -73,6 +74,9 @@ async def make(ctx: Context, plan: Plan) -> Made:
     for piece in pieces:
         if piece.how != "copy":
             made[piece.slot] = await make_quickly(ctx, piece)
+    guest = source_guest(ctx, plan)
+    if guest is not None and copies:
+        return made | await copy_live(ctx, plan, copies, guest)
     return made | await copy_all(ctx, plan, copies)
 
 
@@ -130,7 +134,12 @@ async def copy_all(ctx: Context, plan: Plan, copies: list[Piece]) -> Made:
             source = await driver_of(ctx, volume.storage).find(volume.volid)
             driver = driver_of(ctx, storage)
             made[piece.slot] = copied = await driver.copy(
-                ctx.vm.vmid, source, piece.format, told, snapshot=plan.snapshot
+                ctx.vm.vmid,
+                source,
+                piece.format,
+                told,
+                snapshot=plan.snapshot,
+                speed=(ctx.params.bwlimit or 0) * 1024,
             )
         except StorageError as error:
             raise ConfigError(piece.slot, str(error), hint=error.hint) from error

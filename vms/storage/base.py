@@ -111,10 +111,11 @@ class Storage(Protocol):
 
     async def copy(
         self, vmid: int, source: Volume, fmt: DiskFormat, progress: Callable[[float], Awaitable[None]],
-        *, snapshot: str = "",
+        *, snapshot: str = "", speed: int = 0,
     ) -> Volume:  # fmt: skip
         """A new disk of VM ``vmid`` holding all of ``source``, a volume of ours that no guest writes.
 
+        ``speed``: bytes a second at most, 0 for all there is; blocks that can be shared are not copied.
         ``snapshot``: as it was in that snapshot of its own. When it raises or is cancelled, nothing is left.
         """
 

@@ -29,8 +29,9 @@ class Copying(Making):
     """A folder whose disks can be copied, cloned, renamed and made bases."""
 
     async def copy(
-        self, vmid: int, source: Volume, fmt: DiskFormat, progress: image.Progress, *, snapshot: str = ""
-    ) -> Volume:
+        self, vmid: int, source: Volume, fmt: DiskFormat, progress: image.Progress,
+        *, snapshot: str = "", speed: int = 0,
+    ) -> Volume:  # fmt: skip
         """A new disk with all that ``source`` holds, which may lie on another storage; see the protocol.
 
         Where the file system can share blocks, a copy in the same format takes none and no time.
@@ -42,7 +43,7 @@ class Copying(Making):
             if not alone or not await asyncio.to_thread(_share, source.path, path):
                 await image.copy(
                     source.path, header, path, fmt,
-                    whole=whole, snapshot=snapshot, user=self.user, progress=progress,
+                    whole=whole, snapshot=snapshot, speed=speed, user=self.user, progress=progress,
                 )  # fmt: skip
             return await self.find(self.volid(path))
 

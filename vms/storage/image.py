@@ -73,14 +73,15 @@ async def convert_foreign(
 
 async def copy(
     source: Path, header: Header, target: Path, fmt: DiskFormat,
-    *, whole: int, snapshot: str = "", user: str | None, progress: Progress,
+    *, whole: int, snapshot: str = "", speed: int = 0, user: str | None, progress: Progress,
 ) -> None:  # fmt: skip
     """Copy an image of ours, with all it lies on, into ``target``, which exists.
 
     ``whole``: bytes the copy will about take, by which ``progress`` is told. ``snapshot``: as it was in that
-    snapshot of its own, which a guest that has the image open does not write.
+    snapshot of its own, which a guest that has the image open does not write. ``speed``: bytes a second at
+    most, 0 for all there is.
     """
-    words = ["-q", "-f", header.kind, "-O", fmt]
+    words = ["-q", "-f", header.kind, "-O", fmt, *(["-r", str(speed)] if speed else [])]
     if snapshot:
         words += ["-U", "-l", f"snapshot.name={escaped(snapshot)}"]
     words += ["--", str(source), str(target)]
