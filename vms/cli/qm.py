@@ -45,6 +45,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("stopall", "vms.cli.fleet", "shut this node's guests down in reverse order"),
     Subcommand("clone", "vms.cli.clone", "make another VM of a VM or of a template"),
     Subcommand("template", "vms.cli.verb", "convert a VM to a template"),
+    Subcommand("cloudinit", "vms.cli.cloudinit", "show, compare and write a VM's cloud-init image"),
     Subcommand("completion", "vms.cli.completion", "print what your shell needs to complete qm's words"),
     Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),
     Subcommand(

@@ -11,8 +11,9 @@ from types import MappingProxyType
 
 from vms.config.pending import name_of
 from vms.config.privileged import operators_only
+from vms.config.seeds import named
 from vms.config.upkeep import is_unused, is_wish, owner_of, volume_of
-from vms.config.vmconfig import parse_value
+from vms.config.vmconfig import VMConfig, parse_value
 from vms.hardware import is_drive
 from vms.hardware.drive import Drive
 from vms.hardware.net import Net
@@ -27,6 +28,8 @@ class Right:
 
 
 OPERATOR = Right()
+SNIPPETS = ("Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Allocate")
+"""Of these one reads the texts on a storage that a VM may be given (``cicustom``)."""
 
 _ON_VM: dict[tuple[str, ...], str] = {
     ("VM.Config.CPU",): "cores cpu cpulimit cpuunits numa smp sockets vcpus runningcpu",
@@ -69,13 +72,18 @@ def rights(key: str, old: str | None, new: str | None) -> list[Right]:
 
 
 def _uses(key: str, name: str, old: str | None, new: str) -> list[Right]:
-    """What is needed besides the VM: a bridge, a storage, a mapped device."""
+    """What is needed besides the VM: a bridge, a storage, a mapped device, texts for cloud-init."""
     if name == "net":
         card: Net = parse_value(key, new)
         before: Net | None = parse_value(key, old) if old is not None else None
         if card.bridge and (before is None or (before.bridge, before.tag) != (card.bridge, card.tag)):
             path = f"/sdn/zones/localnetwork/{card.bridge}"
             return [Right(("SDN.Use",), f"{path}/{card.tag}" if card.tag else path)]
+    if name == "cicustom":
+        storages = dict.fromkeys(
+            text.partition(":")[0] for text in named(VMConfig.parse({key: new})).values()
+        )
+        return [Right(SNIPPETS, f"/storage/{storage}") for storage in storages]
     if name in ("efidisk0", "tpmstate0"):
         return _volume_rights(volume_of(new), is_wish(new))
     if name == "virtiofs":

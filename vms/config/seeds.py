@@ -9,13 +9,15 @@ from typing import Literal
 
 from vms.config import configdrive, nocloud, opennebula
 from vms.config.nocloud import Resolver, Seed
-from vms.config.secrets import SECRETS
+from vms.config.secrets import MASK, SECRETS
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError
 
 Role = Literal["user", "network", "vendor", "meta"]
 ROLES: tuple[Role, ...] = ("user", "network", "vendor", "meta")
 """The four documents of a seed; each may be a text of somebody's own (``cicustom``)."""
+SHOWN: tuple[Role, ...] = ("user", "network", "meta")
+"""Those that are ours unless somebody wrote another: what Proxmox's dump shows."""
 
 KEYS = ("ciuser", "cipassword", "sshkeys", "nameserver", "searchdomain", "ciupgrade", "citype", "cicustom")
 """The plain options a seed is made from; besides them ``name`` and every ``ipconfigN`` with its ``netN``."""
@@ -33,12 +35,14 @@ def kind_of(config: VMConfig) -> str:
     return str(config.get("citype") or ("configdrive2" if is_windows(config) else "nocloud"))
 
 
-def seed_of(vmid: int, config: VMConfig, resolver: Resolver, custom: Mapping[str, str] | None = None) -> Seed:
+def seed_of(
+    vmid: int, config: VMConfig, resolver: Resolver, custom: Mapping[Role, str] | None = None
+) -> Seed:
     """The seed of VM ``vmid``. ``custom``: role → text for every role that ``cicustom`` names.
 
     Raises :class:`ConfigError` for what cannot be written.
     """
-    texts = dict(custom or {})
+    texts = {str(role): text for role, text in (custom or {}).items()}
     for role in named(config):
         if role not in texts:
             raise ConfigError("cicustom", f"the text of '{named(config)[role]}' is not here", part=role)
@@ -51,7 +55,7 @@ def seed_of(vmid: int, config: VMConfig, resolver: Resolver, custom: Mapping[str
 
 
 def document(
-    role: Role, vmid: int, config: VMConfig, resolver: Resolver, custom: Mapping[str, str] | None = None
+    role: Role, vmid: int, config: VMConfig, resolver: Resolver, custom: Mapping[Role, str] | None = None
 ) -> str:
     """One document of the seed as a person reads it: what the guest's format makes of it."""
     files = seed_of(vmid, config, resolver, custom).files
@@ -70,6 +74,24 @@ _PLACES: Mapping[str, Mapping[str, str]] = {
         "vendor": "openstack/latest/vendor_data.json", "meta": "openstack/latest/meta_data.json",
     },
 }  # fmt: skip
+
+
+def shown(
+    role: Role, vmid: int, config: VMConfig, resolver: Resolver, custom: Mapping[Role, str] | None = None
+) -> str:
+    """:func:`document` with the password as asterisks; all else, the instance's id too, is the real one."""
+    real = document(role, vmid, config, resolver, custom)
+    if not config.get("cipassword"):
+        return real
+    blind = VMConfig.parse({**config.mapping, "cipassword": MASK})
+    found = document(role, vmid, blind, resolver, custom)
+    if kind_of(config) != "opennebula" and role == "meta":
+        told, true = (
+            nocloud.digest(*(document(part, vmid, one, resolver, custom) for part in ("user", "network")))
+            for one in (blind, config)
+        )
+        found = found.replace(told, true)
+    return found
 
 
 def named(config: VMConfig) -> dict[Role, str]:
@@ -150,3 +172,16 @@ def difference(before: Mapping[str, str], mapping: Mapping[str, str]) -> Iterato
 def _mac(text: str | None) -> str:
     found = re.search(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", text or "")
     return found[0].upper() if found else ""
+
+
+def section(before: Mapping[str, str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """The file's ``[special:cloudinit]``: what the image has that the configuration has not, and under
+    ``added`` what it does not know at all. Secrets are left out."""
+    found = {}
+    added = []
+    for change in difference(before, mapping):
+        if change.before:
+            found[change.key] = change.before
+        elif change.before is None:
+            added.append(change.key)
+    return found | ({"added": ",".join(added)} if added else {})

@@ -1,22 +1,35 @@
-"""The cloud-init drive: written when it is made, and again before each start when its content changed."""
+"""The cloud-init drive: written when it is made, before a start when its content changed, and when asked."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
+
+from django.utils import timezone
 
 from vms.config.creation import complete
 from vms.config.nocloud import Resolver
-from vms.config.seeds import drive_of, seed_of
+from vms.config.pending import hotplugged
+from vms.config.seeds import Change, Role, difference, drive_of, named, seed_of, shown, sources
+from vms.config.snippets import fingerprint
 from vms.config.vmconfig import VMConfig
-from vms.errors import ConfigError, StateError, StorageError
-from vms.hardware.context import NodeFacts
+from vms.errors import ConfigError, MonitorError, StateError, StorageError
+from vms.hardware.context import LaunchContext, NodeFacts
+from vms.hardware.parts import Blockdev
 from vms.host.resolver import read_resolver
 from vms.models import VM
 from vms.models.configuration import config_of, with_parts
+from vms.operations import mirror, snippets
 from vms.operations.base import Context, Operation, operation
+from vms.operations.nextstart import paths_of
+from vms.qemu import cmdline, medium
 from vms.storage import seed
+from vms.tasks import notify
+
+NO_DRIVE = "VM {} has no cloud-init drive"
 
 
 def blank() -> bytes:
@@ -28,7 +41,8 @@ def check_seed(vm: VM, mapping: Mapping[str, str]) -> None:
     """Raise :class:`ConfigError` when the draft wants a seed nobody can write."""
     if drive_of(VMConfig.parse(mapping)):
         facts = NodeFacts.from_json(vm.node.facts)
-        seed_of(vm.vmid, VMConfig.parse(complete(mapping, facts)), Resolver())
+        config = VMConfig.parse(complete(mapping, facts))
+        seed_of(vm.vmid, config, Resolver(), snippets.texts(named(config)))
 
 
 def read(vm: VM) -> tuple[VM, dict[str, str]]:
@@ -40,7 +54,7 @@ def read(vm: VM) -> tuple[VM, dict[str, str]]:
 async def refresh(ctx: Context, vm: VM, mapping: Mapping[str, str]) -> bool:
     """Write the VM's seed again when its content changed since; answers whether it did.
 
-    Raises :class:`ConfigError` on the drive when it cannot be written.
+    Raises :class:`ConfigError` on the drive, or on what is wrong with its content, when it cannot be written.
     """
     config = VMConfig.parse(mapping)
     slot = drive_of(config)
@@ -48,38 +62,140 @@ async def refresh(ctx: Context, vm: VM, mapping: Mapping[str, str]) -> bool:
     if disk is None or disk.volume is None:
         return False
     volume = disk.volume
-    found = seed_of(vm.vmid, config, Resolver(*await asyncio.to_thread(read_resolver)))
+    custom = await ctx.db(snippets.texts, named(config)) if named(config) else {}
+    found = seed_of(vm.vmid, config, Resolver(*await asyncio.to_thread(read_resolver)), custom)
+    record = made_from(mapping, custom)
     driver = ctx.services.storage(volume.storage.name, volume.storage.facts())
     wanted = seed.fingerprint(found.label, found.contents)
     if await asyncio.to_thread(seed.read_mark, driver.path(volume.volid)) == wanted:
+        if {**vm.seed, "written": ""} != {**record, "written": ""}:
+            ctx.at_end(partial(remember, vm, record))
         return False
     if volume.vmid != vm.vmid:
         raise ConfigError(slot, f"'{volume.volid}' is the cloud-init drive of VM {volume.vmid}")
-    content = await asyncio.to_thread(seed.build, found.label, found.contents)
     try:
+        content = await asyncio.to_thread(seed.build, found.label, found.contents)
         await driver.allocate_seed(vm.vmid, content, volume.format)
     except StorageError as error:
         raise ConfigError(slot, str(error), hint=error.hint) from error
+    await ctx.db(remember, vm, record)
     await ctx.log(f"{slot}: wrote the cloud-init drive '{volume.volid}'")
     return True
 
 
+# ---- what the image was made from
+
+
+def made_from(mapping: Mapping[str, str], custom: Mapping[Role, str]) -> dict[str, Any]:
+    """What ``VM.seed`` remembers of an image just written."""
+    return {
+        "values": sources(mapping),
+        "custom": {role: fingerprint(text) for role, text in custom.items()},
+        "written": timezone.now().isoformat(timespec="seconds"),
+    }
+
+
+def remember(vm: VM, record: Mapping[str, Any]) -> None:
+    """Store it."""
+    VM.everything.filter(pk=vm.pk).update(seed=dict(record))
+    vm.seed = dict(record)
+    mirror.schedule(vm)
+    notify.changed(f"vm-{vm.vmid}")
+
+
+def changes(vm: VM, mapping: Mapping[str, str]) -> list[Change]:
+    """What of the configuration the VM's image does not know; empty when nobody knows what it was made from.
+
+    A text of somebody's own that has another version counts as a change of ``cicustom``.
+    """
+    if not vm.seed or not drive_of(VMConfig.parse(mapping)):
+        return []
+    found = list(difference(vm.seed.get("values", {}), mapping))
+    if any(change.key == "cicustom" for change in found):
+        return found
+    for role, volid in named(VMConfig.parse(mapping)).items():
+        if newest(role, volid) not in ("", vm.seed.get("custom", {}).get(role, "")):
+            found.append(Change("cicustom", f"{role}={volid}, an older text", f"{role}={volid}"))
+    return found
+
+
+def newest(role: Role, volid: str) -> str:
+    """The checksum of the text that a seed written now would get; "" when there is none to get."""
+    try:
+        return fingerprint(snippets.texts({role: volid})[role])
+    except ConfigError:
+        return ""
+
+
+def document(vm: VM, mapping: Mapping[str, str], role: Role) -> str:
+    """What an image written now would hold, the password as asterisks. Raises :class:`ConfigError`."""
+    config = VMConfig.parse(mapping)
+    return shown(role, vm.vmid, config, Resolver(*read_resolver()), snippets.texts(named(config)))
+
+
+# ---- now, at the guest's running time too
+
+
+async def reload_medium(ctx: Context, vm: VM, mapping: Mapping[str, str]) -> None:
+    """Put the image as it is now into the running guest's drive. Raises :class:`StateError`."""
+    slot = drive_of(VMConfig.parse(mapping))
+    storages = {disk.volume.storage for disk in vm.disks.all() if disk.volume is not None}
+    facts = replace(ctx.services.facts, storages={row.name: row.facts() for row in storages})
+    context = LaunchContext(vmid=vm.vmid, facts=facts, paths=paths_of(vm.vmid))
+    running = vm.launch.get("config", mapping)
+    if slot not in running:
+        await ctx.log(f"{slot}: the guest does not have this drive before its next start")
+        return
+    parts = cmdline.parts(VMConfig.parse({**running, slot: mapping[slot]}), context)
+    node = next(part for part in parts if isinstance(part, Blockdev) and part.key == slot)
+    try:
+        await medium.change(ctx.monitor, slot, node.qmp())
+    except MonitorError as error:
+        raise StateError(
+            f"the image is written, but the running guest could not be given it: {error}",
+            hint="The guest reads it at its next start.",
+        ) from error
+    await ctx.log(f"{slot}: the running guest has the new image")
+
+
+async def regenerate(ctx: Context) -> None:
+    """Write the image now, and change the medium of a guest that runs."""
+    vm, mapping = await ctx.db(read, ctx.vm)
+    wrote = await refresh(ctx, vm, mapping)
+    ctx.step("image written")
+    if ctx.services.guest(vm.vmid) is not None:
+        await reload_medium(ctx, vm, mapping)
+        ctx.step("medium changed")
+    elif not wrote:
+        await ctx.log("the cloud-init drive is up to date")
+
+
+async def renew(ctx: Context) -> None:
+    """With ``hotplug: cloudinit``, give a running guest an image that knows the configuration."""
+    if ctx.services.guest(ctx.vm.vmid) is None:
+        return
+    vm, mapping = await ctx.db(read, ctx.vm)
+    if "cloudinit" not in hotplugged(mapping.get("hotplug")):
+        return
+    older: list[Change] = await ctx.db(changes, vm, mapping)
+    if older:
+        await regenerate(ctx)
+
+
 @operation("qmcloudinit", privilege="VM.Config.Cloudinit", label="Regenerate cloud-init of")
 class Regenerate(Operation):
-    """Write the cloud-init drive of a stopped VM now."""
+    """Write the cloud-init drive now; a running guest sees its medium change."""
 
     def check(self, vm: VM, params: Any) -> None:
-        if vm.running:
-            raise StateError(
-                f"VM {vm.vmid} is running", hint="Its drive is written again at the next start anyway."
-            )
-        if not drive_of(VMConfig.parse(config_of(vm))):
-            raise StateError(f"VM {vm.vmid} has no cloud-init drive", hint="Add one under Hardware.")
+        mapping = config_of(vm)
+        config = VMConfig.parse(mapping)
+        if not drive_of(config):
+            raise StateError(NO_DRIVE.format(vm.vmid), hint="Add one on its Cloud-Init page.")
+        snippets.texts(named(config))
 
     async def run(self, ctx: Context) -> None:
-        if not await refresh(ctx, ctx.vm, config_of(ctx.vm)):
-            await ctx.log("the cloud-init drive is up to date")
+        await regenerate(ctx)
 
     async def resume(self, ctx: Context) -> None:
         """Safe to do twice."""
-        await self.run(ctx)
+        await regenerate(ctx)

@@ -21,7 +21,7 @@ from vms.config.vmconfig import check_config
 from vms.errors import ConfigError, ConfigErrors, StateError, StorageError, VMError
 from vms.models import VM, Disk, Storage, StorageStatus, Volume
 from vms.models.configuration import NEW_SEED, config_of, save_config, size_text
-from vms.operations import cloudinit, images, mirror
+from vms.operations import cloudinit, images, mirror, snippets
 from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.start import bring_up, came_up
 from vms.operations.volumes import keep_volume
@@ -63,6 +63,7 @@ class Create(Operation):
                 path = f"/sdn/zones/localnetwork/{nic.bridge}"
                 access.require(user, "SDN.Use", f"{path}/{nic.tag}" if nic.tag else path)
         images.authorise(user, vm)
+        snippets.authorise(user, config_of(vm))
 
     def check(self, vm: VM, params: Any) -> None:
         if vm.stage != VM.Stage.DRAFT:

@@ -21,6 +21,7 @@ from django.db.models.signals import post_delete
 from django.dispatch import receiver
 
 from vms.config import conffile
+from vms.config.seeds import section
 from vms.errors import ConfigError
 from vms.models import VM, Node
 from vms.models.configuration import config_of, saved, with_parts
@@ -47,6 +48,9 @@ def text_of(vm: VM) -> str:
     """
     main = config_of(vm)
     found = conffile.ConfFile(description=main.pop("description", ""), main=main)
+    older = section(vm.seed.get("values", {}), main) if vm.seed else {}
+    if older:
+        found.special["cloudinit"] = older
     for key, text in vm.pending.items():
         if text is None:
             found.pending_delete.append(key)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
+from vms.config import sshkeys
 from vms.config.rules import Finding, findings
+from vms.config.seeds import named
 from vms.config.upkeep import applied, is_seed, is_unused, volume_of
 from vms.config.vmconfig import VMConfig, check_config, parse_value
 from vms.errors import ConfigError, ConfigErrors, StateError
@@ -14,7 +16,7 @@ from vms.models import VM, Disk, StorageStatus
 from vms.models.configuration import check_saved, drives_of, size_text, state_digest
 from vms.models.usage import facts_in_use
 from vms.models.waiting import Waiting, volumes_named
-from vms.operations import images
+from vms.operations import images, snippets
 from vms.operations.protection import SWITCH_OFF, said_of
 from vms.operations.waiting import needed_by
 from vms.operations.wish import Wish, volume_texts
@@ -36,6 +38,9 @@ def judge(vm: VM, wish: Wish) -> None:
     result = planned.effective
     check_config(result)
     check_saved(vm, result, new=True)
+    if "cicustom" in wish.set:
+        snippets.texts(named(VMConfig.parse(result)))
+    sshkeys.check(wish.set.get("sshkeys", ""))
     errors = [*_new_disks(vm, wish), *_doomed(vm, wish, waiting), *_blocked(vm, waiting.effective, result)]
     if errors:
         raise ConfigErrors(errors)

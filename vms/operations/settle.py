@@ -17,7 +17,7 @@ from vms.errors import ConfigError, VMError
 from vms.models import VM, Disk, Storage, Task
 from vms.models.configuration import drives_of
 from vms.models.waiting import Waiting, forget_volumes
-from vms.operations import create
+from vms.operations import cloudinit, create
 from vms.operations.base import Context
 from vms.operations.volumes import keep_volume
 from vms.operations.waiting import fresh_of, fresh_of_now, settle_keys
@@ -49,6 +49,7 @@ async def carry_out(ctx: Context) -> None:
     ctx.keep()
     ctx.step("noted")
     await take_effect(ctx, keys)
+    await cloudinit.renew(ctx)
 
 
 async def go_on(ctx: Context) -> None:
@@ -59,6 +60,7 @@ async def go_on(ctx: Context) -> None:
         await carry_out(ctx)
     else:
         await take_effect(ctx, [key for key in noted.split(",") if key])
+        await cloudinit.renew(ctx)
 
 
 async def make_volumes(ctx: Context, wish: Wish) -> dict[str, Made]:

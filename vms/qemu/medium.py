@@ -25,6 +25,10 @@ async def change(monitor: Monitor, device: str, node: Mapping[str, Any] | None) 
         await monitor.execute("blockdev-del", {"node-name": before})
     try:
         if node is not None:
+            with contextlib.suppress(
+                MonitorError
+            ):  # what somebody left who died between adding and inserting
+                await monitor.execute("blockdev-del", {"node-name": str(node["node-name"])})
             await monitor.execute("blockdev-add", node)
             await _insert(monitor, device, str(node["node-name"]))
     finally:

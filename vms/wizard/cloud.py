@@ -5,18 +5,15 @@ The disk, the cloud-init drive and the settings come and go together with the me
 
 from __future__ import annotations
 
-import re
-from typing import Any
-from urllib.parse import quote, unquote
-
 from django import forms
 
-from vms.config.nocloud import ssh_keys
+from vms.config import sshkeys
 from vms.config.seeds import seed_slot
-from vms.config.vmconfig import VMConfig
-from vms.errors import VMError
+from vms.errors import ConfigError
 from vms.forms import disks
+from vms.forms.cloudinit import KeysText
 from vms.forms.editing import Texts
+from vms.forms.fields import sentence
 from vms.forms.hardware import compose, decompose
 from vms.forms.panel import Fields, hide
 from vms.wizard.drafts import Draft
@@ -28,14 +25,6 @@ KEYS = (
 """The fields of the OS tab that only a cloud image reads."""
 FIELDS = ("cloud_image", *KEYS)
 _STASHED = ("ciuser", "sshkeys", "ipconfig0", "nameserver", "searchdomain", "ciupgrade")
-_KEY = re.compile(r"(?:\S+ )?(?:ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/]{20,}={0,3}(?: .*)?")
-
-
-class KeysText(forms.Textarea):
-    """Public keys, one a line, of a value that is kept URL-encoded."""
-
-    def format_value(self, value: Any) -> str:
-        return unquote(str(value or ""))
 
 
 def is_cloud(draft: Draft) -> bool:
@@ -126,8 +115,7 @@ def shape(draft: Draft, fields: Fields, shown: bool) -> None:
 def posted(found: Texts) -> Texts:
     """Keys as they are kept: URL-encoded, lines parted by a line feed."""
     if "sshkeys" in found:
-        lines = [line.strip() for line in found["sshkeys"].splitlines()]
-        found["sshkeys"] = quote("\n".join(line for line in lines if line), safe="")
+        found["sshkeys"] = sshkeys.encode(found["sshkeys"])
     return found
 
 
@@ -139,13 +127,10 @@ def check(draft: Draft, values: Texts) -> Texts:
         found["cloud_image"] = "No storage takes disks of yours; a cloud image needs one."
     elif volid and draft.offers.image(volid) is None:
         found["cloud_image"] = f"'{volid.rpartition('/')[2]}' is not there any more; choose another."
-    for number, line in enumerate(unquote(values.get("sshkeys", "")).splitlines(), 1):
-        if line.startswith("-----BEGIN"):
-            found["sshkeys"] = "That is a private key, keep it to yourself; paste the line of the .pub file."
-            break
-        if not _KEY.fullmatch(line):
-            found["sshkeys"] = f"Line {number} is no SSH public key (as 'ssh-ed25519 AAAA… name')."
-            break
+    try:
+        sshkeys.check(values.get("sshkeys", ""))
+    except ConfigError as error:
+        found["sshkeys"] = sentence(error)
     for version in ("", "6"):
         if values.get(f"ipconfig0.gw{version}") and not values.get(f"ipconfig0.ip{version}"):
             found[f"ipconfig0.gw{version}"] = "A gateway needs an address; set the address too."
@@ -154,8 +139,4 @@ def check(draft: Draft, values: Texts) -> Texts:
 
 def reachable(draft: Draft) -> bool:
     """Whether somebody could log in: a password or a key is set."""
-    try:
-        keys = ssh_keys(VMConfig.parse({"sshkeys": draft.mapping.get("sshkeys", "")}))
-    except VMError:
-        return False
-    return bool(keys or draft.mapping.get("cipassword"))
+    return bool(sshkeys.lines_of(draft.mapping.get("sshkeys", "")) or draft.mapping.get("cipassword"))

@@ -12,6 +12,7 @@ from vms.operations.volumes import keep_volume, needed
 from vms.storage import base
 from vms.storage.directory import DirectoryStorage
 from vms.tasks import notify
+from vms.worker import snippets
 from vms.worker.database import Database
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,8 @@ class Scanner:
             seen = await look(storage, self.driver(storage))
             changed |= await self._db(store, self._node, seen, before)
             count += len(seen.volumes)
+            if seen.status.active:
+                changed |= await snippets.settle(storage, self._node, self._db)
         if changed or name:
             notify.changed("storage")
         return count

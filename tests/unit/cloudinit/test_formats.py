@@ -240,3 +240,22 @@ def test_what_an_image_does_not_know() -> None:
     assert list(seeds.difference(before, BASE | FULL)) == []
     other = BASE | FULL | {"net1": "virtio=BC:24:11:00:00:99"}
     assert [change.key for change in seeds.difference(before, other)] == ["net1"]
+
+
+@pytest.mark.parametrize("kind", ["nocloud", "configdrive2", "opennebula"])
+@pytest.mark.parametrize("ostype", ["l26", "win11"])
+def test_no_document_that_is_shown_holds_the_password(kind: str, ostype: str) -> None:
+    secret = "geheim" if ostype == "win11" else "$5$salt$hash"
+    config = VMConfig.parse(BASE | FULL | {"citype": kind, "ostype": ostype, "cipassword": secret})
+    for role in seeds.ROLES:
+        real, text = (ask(role, 101, config, HOST) for ask in (seeds.document, seeds.shown))
+        spelled = (secret, base64.b64encode(secret.encode()).decode().rstrip("="))
+        decoded = "".join(
+            base64.b64decode(word.strip("'")).decode(errors="replace")
+            for word in text.split("USER_DATA=")[1:]
+        )
+        assert not any(word in text + decoded for word in spelled)
+        if role in ("network", "vendor") and kind != "opennebula":
+            assert text == real
+        if role == "meta" and kind == "nocloud":
+            assert text == real

@@ -125,7 +125,7 @@ def test_leaving_the_cloud_image_gives_an_empty_disk_back(hand: Hand, images: li
     [
         ("hello", "Line 1 is no SSH public key"),
         (f"{KEY}\nhello", "Line 2 is no SSH public key"),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----", "That is a private key"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "Line 1 is a private key"),
     ],
 )
 def test_keys_are_looked_at(hand: Hand, images: list[Volume], typed: str, words: str) -> None:
