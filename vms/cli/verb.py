@@ -15,8 +15,7 @@ from vms.schema.option import Option, options_of
 
 VERBS = {
     "start": "qmstart", "stop": "qmstop", "shutdown": "qmshutdown", "reboot": "qmreboot", "reset": "qmreset",
-    "suspend": "qmpause", "resume": "qmresume", "destroy": "qmdestroy",
-    "template": "qmtemplate",
+    "resume": "qmresume", "discard": "qmdiscard", "destroy": "qmdestroy", "template": "qmtemplate",
 }  # fmt: skip
 """``qm``'s word → the operation."""
 

@@ -41,10 +41,11 @@ class Guest(Protocol):
 
     ``running`` is the process (:class:`vms.qemu.process.Running`), ``monitor`` its QMP connection,
     ``agent`` the guest agent's client (:class:`vms.qemu.agent.Agent`, whether it answers or not),
-    ``status`` what QEMU last said of itself (``VM.Status``).
+    ``status`` what QEMU last said of itself (``VM.Status``), ``record`` its launch record.
     """
 
     vmid: int
+    record: Mapping[str, Any]
     running: Any
     monitor: Any
     agent: Any
@@ -311,6 +312,11 @@ def check_lock(verb: Operation, vm: VM, *, own: str = "") -> None:
     if vm.stage == VM.Stage.TRASH and not verb.on_trash:
         raise StateError(f"VM {vm.vmid} is in the trash.", hint="Restore it first.")
     if vm.lock and vm.lock != own and vm.lock not in verb.accepts_locks:
+        if vm.lock == "suspended":
+            raise LockedError(
+                f"VM {vm.vmid} is locked (suspended): it is hibernated.",
+                hint="Start it, which goes on from its saved memory, or discard the saved memory.",
+            )
         raise LockedError(f"VM {vm.vmid} is locked ({vm.lock}) by {holder(vm)}.")
 
 

@@ -11,19 +11,21 @@ import contextlib
 import logging
 import os
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Prefetch
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
 
 from vms.config import conffile
 from vms.config.seeds import section
 from vms.errors import ConfigError
-from vms.models import VM, Node
+from vms.models import VM, Node, Snapshot
 from vms.models.configuration import config_of, saved, with_parts
 
 log = logging.getLogger(__name__)
@@ -41,13 +43,21 @@ def place(node: str, vmid: int) -> Path:
     return folder(node) / f"{vmid}.conf"
 
 
-def text_of(vm: VM) -> str:
-    """The VM as the file's text, pending changes included, its lock left out: that is of the moment.
+def whole(rows: Any) -> Any:
+    """A queryset of VMs whose :func:`text_of` needs no further query."""
+    snapshots = Snapshot.objects.select_related("parent", "vmstate__storage")
+    found = with_parts(rows).select_related("node", "parent", "vmstate__storage")
+    return found.prefetch_related(Prefetch("snapshots", snapshots))
 
-    Raises :class:`ConfigError`.
+
+def text_of(vm: VM) -> str:
+    """The VM as the file's text, pending changes and snapshots included.
+
+    Of its locks only ``suspended`` is told: it stays as long as the saved memory does; others are of the
+    moment. Raises :class:`ConfigError`.
     """
     main = config_of(vm)
-    found = conffile.ConfFile(description=main.pop("description", ""), main=main)
+    found = conffile.ConfFile(description=main.pop("description", ""), main=main | _kept(vm))
     older = section(vm.seed.get("values", {}), main) if vm.seed else {}
     if older:
         found.special["cloudinit"] = older
@@ -58,7 +68,36 @@ def text_of(vm: VM) -> str:
             found.pending_description = str(text)
         else:
             found.pending[key] = str(text)
+    for snapshot in vm.snapshots.all():
+        found.snapshots[snapshot.name] = conffile.Section(section_of(snapshot), snapshot.description)
     return conffile.format(found)
+
+
+def _kept(vm: VM) -> dict[str, str]:
+    """What is known of a VM besides its configuration: where it comes from, its saved memory."""
+    found = {"parent": vm.parent.name} if vm.parent else {}
+    if vm.lock == "suspended":
+        found["lock"] = vm.lock
+        if vm.vmstate is not None:
+            found |= {"vmstate": vm.vmstate.volid, **_machine(vm.saved)}
+    return found
+
+
+def section_of(snapshot: Snapshot) -> dict[str, str]:
+    """A snapshot as its section of the file holds it (PVE's keys)."""
+    found = {str(key): str(text) for key, text in snapshot.config.items()}
+    found["snaptime"] = str(int(snapshot.created.timestamp()))
+    if snapshot.parent is not None:
+        found["parent"] = snapshot.parent.name
+    if snapshot.state:
+        found["snapstate"] = snapshot.state
+    if snapshot.vmstate is not None:
+        found |= {"vmstate": snapshot.vmstate.volid, **_machine(snapshot.running)}
+    return found
+
+
+def _machine(known: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(known[key]) for key in ("runningmachine", "runningcpu") if known.get(key)}
 
 
 def schedule(vm: VM) -> None:
@@ -68,7 +107,7 @@ def schedule(vm: VM) -> None:
 
 def refresh(pk: int) -> None:
     """Bring one VM's file in line with its rows now. Never raises for a file that cannot be written."""
-    vm = with_parts(VM.everything.filter(pk=pk, stage=VM.Stage.DEFINED)).select_related("node").first()
+    vm = whole(VM.everything.filter(pk=pk, stage=VM.Stage.DEFINED)).first()
     if vm is None:
         return
     try:
@@ -110,7 +149,7 @@ def repair(node: Node) -> int:
     """Write every file of a node that differs, remove those of no VM; answers how many were wrong."""
     wrong = 0
     known = set()
-    for vm in with_parts(VM.objects.filter(node=node)):
+    for vm in whole(VM.objects.filter(node=node)):
         known.add(vm.vmid)
         try:
             wrong += write(place(node.name, vm.vmid), text_of(vm))

@@ -1,25 +1,25 @@
-"""Stop, shut down, reboot, reset, pause, resume."""
+"""Start, stop, shut down, reboot, reset, pause, resume."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from vms.errors import MonitorError, OutcomeUnknown, StateError
+from vms.errors import StateError
 from vms.models import VM
-from vms.models.configuration import config_of
-from vms.operations.base import Context, Guest, Operation, Params, operation
-from vms.operations.start import bring_up
-from vms.qemu import process
-from vms.qemu.agent import Agent
+from vms.operations.base import Context, Operation, Params, operation
+from vms.operations.guests import (
+    SHUTDOWN_TIMEOUT,
+    STOP_TIMEOUT,
+    TERM_GRACE,
+    end,
+    live,
+    must_run,
+    power_down,
+)
+from vms.operations.hibernate import SUSPENDED, hibernated, wake, woke
+from vms.operations.start import bring_up, came_up
 from vms.schema.option import opt
-
-STOP_TIMEOUT = 60
-"""Seconds QEMU gets to obey ``quit`` before signals follow, as in PVE."""
-SHUTDOWN_TIMEOUT = 60
-"""Seconds a guest gets to shut down, unless told otherwise."""
-TERM_GRACE = 10
-"""Seconds between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,69 +59,51 @@ class RebootParams(Params):
     )  # fmt: skip
 
 
-def must_run(vm: VM) -> None:
-    """Raise :class:`StateError` unless a process of the VM was last seen."""
-    if not vm.running:
-        raise StateError(f"VM {vm.vmid} is not running.")
+@operation("qmstart", privilege="VM.PowerMgmt", label="Start")
+class Start(Operation):
+    """Start the VM. One that is hibernated goes on where it was."""
+
+    accepts_locks = frozenset({SUSPENDED})
+
+    def check(self, vm: VM, params: Any) -> None:
+        if vm.stage != VM.Stage.DEFINED:
+            raise StateError(f"VM {vm.vmid} is not created yet; finish its wizard first.")
+        if vm.template:
+            raise StateError("you can't start a vm if it's a template", hint="Clone it and start the clone.")
+        if vm.running:
+            raise StateError(f"VM {vm.vmid} already running")
+
+    async def run(self, ctx: Context) -> None:
+        if hibernated(ctx.vm):
+            await wake(ctx)
+        else:
+            await bring_up(ctx, ctx.vm)
+
+    async def resume(self, ctx: Context) -> None:
+        """Well when the guest came up all the same; else nothing is left of it."""
+        if hibernated(ctx.vm):
+            await settle_wake(ctx)
+            return
+        status = await came_up(ctx)
+        if status == VM.Status.STOPPED:
+            await ctx.services.clean(ctx.vm.vmid)
+            raise StateError(
+                f"The worker was restarted during this start and VM {ctx.vm.vmid} did not come up. "
+                "Start it again."
+            )
+        await ctx.log(f"the worker was restarted during this start; VM {ctx.vm.vmid} is {status}")
 
 
-def live(ctx: Context) -> Guest:
-    """The VM's process. Raises :class:`StateError` when there is none."""
-    guest = ctx.services.guest(ctx.vm.vmid)
-    if guest is None:
-        raise StateError(f"VM {ctx.vm.vmid} is not running.")
-    return guest
-
-
-async def end(ctx: Context, timeout: int) -> None:
-    """End the VM's process: ``quit``, then SIGTERM, then SIGKILL. Fine when there is none."""
+async def settle_wake(ctx: Context) -> None:
+    """Well when the guest went on; raises with what is left of its memory otherwise."""
     vmid = ctx.vm.vmid
-    guest = ctx.services.guest(vmid)
-    if guest is None:
-        await ctx.log(f"VM {vmid} is not running")
+    if await woke(ctx):
+        await ctx.log(f"the worker was restarted during this start; VM {vmid} goes on")
         return
-    ctx.services.expect_end(vmid, f"stopped by {ctx.task.username}")
-    try:
-        await ctx.monitor.quit()
-    except (MonitorError, OutcomeUnknown, StateError) as error:
-        await ctx.log(f"QEMU's monitor did not take it: {error}")
-        timeout = 0
-    if await ctx.services.gone(vmid, timeout):
-        return
-    await ctx.warn("VM still running - terminating now with SIGTERM")
-    how = await process.terminate(guest.running, TERM_GRACE)
-    if how == "killed":
-        await ctx.warn("VM still running - it took SIGKILL")
-    if not await ctx.services.gone(vmid, 10):
-        raise StateError(f"QEMU of VM {vmid} ended but what it left could not be removed yet.")
-
-
-async def power_down(ctx: Context, timeout: int) -> bool:
-    """Ask the guest to shut down; answers whether it did within ``timeout`` seconds.
-
-    By its agent when that is enabled and answers, else by the power button. The choice is made once.
-    """
-    guest = live(ctx)
-    agent = await answering_agent(ctx)
-    if agent is not None:
-        await ctx.log("asking the guest agent to shut the guest down")
-        await agent.shutdown()
-    else:
-        await ctx.log("pressing the power button (ACPI)")
-        await guest.monitor.system_powerdown()
-    return await ctx.services.gone(ctx.vm.vmid, timeout)
-
-
-async def answering_agent(ctx: Context) -> Agent | None:
-    """The guest's agent, if the configuration enables it and it answers within two seconds."""
-    text = config_of(ctx.vm).get("agent", "")
-    if text.split(",")[0].removeprefix("enabled=") not in ("1", "on", "yes", "true"):
-        return None
-    agent: Agent = live(ctx).agent
-    if await agent.ping(timeout=2):
-        return agent
-    await ctx.log("the guest agent does not answer")
-    return None
+    text = f"The worker was restarted during this start and VM {vmid} did not go on."
+    if ctx.vm.vmstate_id is None:
+        raise StateError(f"{text} Its process ended after the memory was used; the next start boots.")
+    raise StateError(f"{text} Its saved memory is kept: start it again.")
 
 
 @operation("qmstop", privilege="VM.PowerMgmt", label="Stop", params=StopParams)
@@ -237,17 +219,22 @@ class Pause(Operation):
 
 @operation("qmresume", privilege="VM.PowerMgmt", label="Resume")
 class Resume(Operation):
-    """Let a paused guest go on; wake a sleeping one."""
+    """Let a paused guest go on; wake a sleeping one, or one that is hibernated."""
 
-    accepts_locks = frozenset({"backup"})
+    accepts_locks = frozenset({"backup", SUSPENDED})
     beside_clones = True
 
     def check(self, vm: VM, params: Any) -> None:
+        if hibernated(vm):
+            return
         must_run(vm)
         if vm.status == VM.Status.RUNNING:
             raise StateError(f"VM {vm.vmid} is running already; there is nothing to resume.")
 
     async def run(self, ctx: Context) -> None:
+        if hibernated(ctx.vm):
+            await wake(ctx)
+            return
         guest = live(ctx)
         if guest.status == VM.Status.SUSPENDED:
             await guest.monitor.system_wakeup()
@@ -256,5 +243,7 @@ class Resume(Operation):
         await ctx.services.observe(ctx.vm.vmid)
 
     async def resume(self, ctx: Context) -> None:
-        if await ctx.services.observe(ctx.vm.vmid) != VM.Status.RUNNING:
+        if hibernated(ctx.vm):
+            await settle_wake(ctx)
+        elif await ctx.services.observe(ctx.vm.vmid) != VM.Status.RUNNING:
             await super().resume(ctx)

@@ -34,7 +34,7 @@ from vms.models.configuration import config_of, with_parts
 from vms.network import tap
 from vms.network.tap import Tap
 from vms.operations import cloudinit, memory
-from vms.operations.base import Context, Operation, operation
+from vms.operations.base import Context
 from vms.operations.memory import Saved
 from vms.operations.reach import unreadable
 from vms.operations.waiting import settle_keys
@@ -318,33 +318,6 @@ def unplugged(mapping: Mapping[str, str]) -> list[str]:
     return [
         key for key, text in mapping.items() if key.startswith("net") and "link_down=1" in text.split(",")
     ]
-
-
-@operation("qmstart", privilege="VM.PowerMgmt", label="Start")
-class Start(Operation):
-    """Start the VM."""
-
-    def check(self, vm: VM, params: Any) -> None:
-        if vm.stage != VM.Stage.DEFINED:
-            raise StateError(f"VM {vm.vmid} is not created yet; finish its wizard first.")
-        if vm.template:
-            raise StateError("you can't start a vm if it's a template", hint="Clone it and start the clone.")
-        if vm.running:
-            raise StateError(f"VM {vm.vmid} already running")
-
-    async def run(self, ctx: Context) -> None:
-        await bring_up(ctx, ctx.vm)
-
-    async def resume(self, ctx: Context) -> None:
-        """Well when the guest came up all the same; else nothing is left of it."""
-        status = await came_up(ctx)
-        if status == VM.Status.STOPPED:
-            await ctx.services.clean(ctx.vm.vmid)
-            raise StateError(
-                f"The worker was restarted during this start and VM {ctx.vm.vmid} did not come up. "
-                "Start it again."
-            )
-        await ctx.log(f"the worker was restarted during this start; VM {ctx.vm.vmid} is {status}")
 
 
 async def came_up(ctx: Context) -> str:

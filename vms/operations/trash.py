@@ -57,6 +57,9 @@ def bring_back(vm: VM) -> None:
     """The one transaction that takes a VM out of the trash."""
     with transaction.atomic():
         VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED, trash={}, purge_after=None)
+        # It was thrown away hibernated, which took its lock: it still is.
+        asleep = VM.everything.filter(pk=vm.pk, lock="", vmstate__isnull=False, template=False)
+        asleep.update(lock="suspended")
         mirror.schedule(vm)
     notify.changed(f"vm-{vm.vmid}", "tree", "storage")
 

@@ -22,6 +22,8 @@ FASTEST = 8 << 30
 GLANCE = 0.5
 """Seconds between two looks at how far it is; the end is told by an event."""
 NAME = "state"
+BUSY = ("setup", "active", "device", "cancelling")
+"""What ``query-migrate`` says while memory is being written."""
 
 Progress = Callable[[float], Awaitable[None]]
 """Hears how far it is, 0 to 1."""
@@ -65,7 +67,7 @@ async def save(monitor: Monitor, descriptor: int, progress: Progress | None = No
         await monitor.execute("migrate", {"uri": f"fd:{NAME}"})
         await _written(monitor, changed, progress)
     except BaseException:
-        await _give_up(monitor, changed)
+        await abandon(monitor)
         raise
     finally:
         stop_hearing()
@@ -97,13 +99,12 @@ async def _wait(changed: asyncio.Event) -> None:
         pass
 
 
-async def _give_up(monitor: Monitor, changed: asyncio.Event) -> None:
-    """Stop writing; returns when QEMU no longer does, or is no more."""
+async def abandon(monitor: Monitor) -> None:
+    """Stop what writes or wrote a guest's memory; returns when QEMU no longer does, or is no more."""
     try:
         await monitor.execute("migrate_cancel")
-        while (await monitor.execute("query-migrate")).get("status") in ("setup", "active", "cancelling"):
-            changed.clear()
-            await _wait(changed)
+        while (await monitor.execute("query-migrate")).get("status") in BUSY:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     except (MonitorError, OutcomeUnknown):
         pass  # it never began, or QEMU has ended: then it writes no more either
 

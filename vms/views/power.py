@@ -19,16 +19,20 @@ from vms.models import VM, Disk, Task
 from vms.operations.base import OPERATIONS, holder, submit
 from vms.operations.destroy import owned
 from vms.operations.protection import SWITCH_OFF, protected, said_of
+from vms.operations.saving import blockers
 from vms.schema.option import options_of
 from vms.tasks.queue import UNFINISHED
 from vms.views.doors import sentence, signed_in, vm_or_404, wants_fragment
-from vms.views.states import vm_state
+from vms.views.states import asleep, vm_state
 from vms.views.tasks import Shown, shown
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A button. ``type`` is the task it asks for; ``asks`` what has to be confirmed first, if anything."""
+    """A button. ``type`` is the task it asks for; ``asks`` what has to be confirmed first, if anything.
+
+    ``also`` is a second privilege it needs.
+    """
 
     name: str
     type: str
@@ -37,6 +41,7 @@ class Verb:
     asks: str = ""
     danger: bool = False
     privilege: str = "VM.PowerMgmt"
+    also: str = ""
 
 
 VERBS: Mapping[str, Verb] = {
@@ -53,6 +58,7 @@ VERBS: Mapping[str, Verb] = {
             "The guest is shut down, pending changes are applied, and it is started again.",
         ),
         Verb("pause", "qmpause", "Pause", "pause"),
+        Verb("hibernate", "qmsuspend", "Hibernate", "state-suspended", also="VM.Config.Disk"),
         Verb(
             "stop", "qmstop", "Stop", "stop",
             "The power is cut at once. What the guest has not written to disk is lost.", danger=True,
@@ -60,6 +66,11 @@ VERBS: Mapping[str, Verb] = {
         Verb(
             "reset", "qmreset", "Reset", "reset",
             "The reset button is pressed. What the guest has not written to disk is lost.", danger=True,
+        ),
+        Verb(
+            "discard", "qmdiscard", "Discard saved memory", "trash",
+            "What the guest had in its memory is lost, as in a power cut. The next start boots.",
+            danger=True, also="VM.Config.Disk",
         ),
         Verb("destroy", "qmdestroy", "Remove", "trash", "typed", danger=True, privilege="VM.Allocate"),
     )
@@ -89,11 +100,14 @@ class Control:
 
 def refusal(verb: Verb, vm: VM, privileges: frozenset[str]) -> str:
     """Why ``verb`` cannot be used now, in a sentence; empty when it can."""
-    if verb.privilege not in privileges:
-        return f"You may not: {verb.privilege} on this VM is missing."
+    for needed in filter(None, (verb.privilege, verb.also)):
+        if needed not in privileges:
+            return f"You may not: {needed} on this VM is missing."
     if not vm.node.online:
         return f"Node {vm.node.name} is offline: nothing there can be changed now."
     if vm.lock and vm.lock not in OPERATIONS[verb.type].accepts_locks:
+        if asleep(vm):
+            return "The VM is hibernated. Resume it first, or discard its saved memory."
         return f"The VM is locked ({vm.lock}) by {holder(vm)}."
     if vm.template and verb.name != "destroy":
         return "A template is never started."
@@ -104,33 +118,37 @@ def _wrong_state(name: str, vm: VM) -> str:
     paused = vm.status in CAN_RESUME
     if name == "start" and vm.running:
         return "The VM runs already."
-    if name == "resume" and not paused:
+    if name == "resume" and not paused and not asleep(vm):
         return "The VM is not paused."
+    if name == "discard":
+        return "" if asleep(vm) else "The VM is not hibernated."
     if name == "destroy":
         if protected(vm):
             return f"{said_of(vm)} {SWITCH_OFF}"
         return "The VM runs. Stop it first." if vm.running else ""
-    if name in ("shutdown", "reboot", "pause", "stop", "reset") and not vm.running:
+    if name in ("shutdown", "reboot", "pause", "hibernate", "stop", "reset") and not vm.running:
         return "The VM is not running."
     if name in ("shutdown", "reboot") and paused:
         return "The VM is paused. Resume it first, or stop it."
     if name == "pause" and paused:
         return "The VM is paused already."
-    return ""
+    stuck = blockers(vm.options) if name == "hibernate" else []
+    return f"The memory cannot be saved with: {', '.join(stuck)}." if stuck else ""
 
 
 def toolbar(user: Any, vm: VM) -> dict[str, Any]:
     """What the VM's title and toolbar show. Start or Resume, never both (PVE)."""
     privileges = access.privileges(user, vm.path, pool=vm.pool.name if vm.pool else "")
     controls = {name: Control(verb, vm.vmid, refusal(verb, vm, privileges)) for name, verb in VERBS.items()}
-    first = "resume" if vm.status in CAN_RESUME else "start"
+    first = "resume" if vm.status in CAN_RESUME or asleep(vm) else "start"
     console = "" if "VM.Console" in privileges else "You may not: VM.Console on this VM is missing."
     if vm.template:
         console = "A template has no console."
     return {
         "first": controls[first],
         "shutdown": controls["shutdown"],
-        "others": [controls[name] for name in ("reboot", "pause", "stop", "reset")],
+        "others": [controls[name] for name in ("reboot", "pause", "hibernate", "stop", "reset")],
+        "discard": controls["discard"] if asleep(vm) else None,
         "destroy": controls["destroy"],
         "console_reason": console,
         "duplicate_reason": "" if access.may_somewhere(user, "VM.Allocate") else NO_ALLOCATE,

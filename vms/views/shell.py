@@ -119,7 +119,8 @@ def tree_nodes(request: HttpRequest) -> list[TreeNode]:
         nodes[row["node_id"]].running = row["up"]
     online = {pk: holder.node.online for pk, holder in nodes.items()}
     for pk, status, vmid, name, lock, template in first_of_each(visible, len(nodes)):
-        nodes[pk].vms.append(TreeVM(vmid, name, lock, template, state_of(status, online[pk])))
+        state = state_of(status, online[pk], lock == "suspended")
+        nodes[pk].vms.append(TreeVM(vmid, name, lock, template, state))
     return list(nodes.values())
 
 

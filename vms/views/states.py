@@ -56,13 +56,20 @@ _TASK_SYMBOLS = {
 
 def vm_state(vm: VM) -> State:
     """The VM's state. On a node that is silent only the last known one can be told."""
-    return state_of(vm.status, vm.node.online)
+    return state_of(vm.status, vm.node.online, asleep(vm))
+
+
+def asleep(vm: VM) -> bool:
+    """Whether it is hibernated: no process, its memory saved."""
+    return vm.lock == "suspended"
 
 
 @cache
-def state_of(value: str, online: bool) -> State:
-    """:func:`vm_state` for a bare status."""
+def state_of(value: str, online: bool, asleep: bool = False) -> State:
+    """:func:`vm_state` for a bare status. ``asleep``: no process because it is hibernated."""
     status = VM.Status(value)
+    if asleep and status == VM.Status.STOPPED:
+        status = VM.Status.SUSPENDED
     if not online and status != VM.Status.UNKNOWN:
         return State(f"Unknown, was {status.label.lower()}", "unknown")
     return State(str(status.label), _VM_TONES[status])

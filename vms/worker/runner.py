@@ -232,11 +232,9 @@ def wanted(row: Claimed) -> list[tuple[int, Mode]]:
 
 def ended(error: Exception) -> End:
     """The end of a row whose work raised ``error``."""
-    if isinstance(error, LaunchError):
-        return End(Task.Status.ERROR, str(error), launch_detail(error))
     if isinstance(error, VMError):
         text = f"{error} {error.hint}".strip() if error.hint else str(error)
-        return End(Task.Status.ERROR, text)
+        return End(Task.Status.ERROR, text, launch_detail(error) if isinstance(error, LaunchError) else "")
     log.error("an operation broke", exc_info=error)
     return End(
         Task.Status.ERROR,

@@ -198,6 +198,27 @@ def test_controls_say_why_they_cannot_be_used(
         assert refusal(VERBS[verb], vm, frozenset(PRIVILEGES)) == reason, verb
 
 
+def test_a_hibernated_vm_reads_suspended_and_offers_to_resume(scene: Scene, operator: Any) -> None:
+    from vms.access import PRIVILEGES
+    from vms.views.power import VERBS, refusal, toolbar
+
+    vm = scene.vm
+    vm.status, vm.lock = "stopped", "suspended"
+    bar = toolbar(operator, vm)
+    assert (bar["state"].word, bar["state"].tone) == ("Suspended", "suspended")
+    assert bar["first"].verb.label == "Resume"
+    assert bar["discard"].reason == ""
+    everything = frozenset(PRIVILEGES)
+    assert all(not refusal(VERBS[name], vm, everything) for name in ("start", "resume", "discard", "destroy"))
+    locked = "The VM is hibernated. Resume it first, or discard its saved memory."
+    assert refusal(VERBS["shutdown"], vm, everything) == locked
+    short = everything - {"VM.Config.Disk"}
+    assert refusal(VERBS["discard"], vm, short) == "You may not: VM.Config.Disk on this VM is missing."
+    vm.status, vm.lock, vm.options = "running", "", {"hostpci0": "0000:01:00.0"}
+    told = "The memory cannot be saved with: hostpci0."
+    assert refusal(VERBS["hibernate"], vm, everything) == told
+
+
 def test_a_silent_node_makes_states_unknown(scene: Scene, boss: Client) -> None:
     VM.objects.filter(pk=scene.vm.pk).update(status="running")
     Node.objects.update(heartbeat=timezone.now() - timedelta(minutes=5))

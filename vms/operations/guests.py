@@ -1,0 +1,82 @@
+"""The live guest of a task: found, asked to end, ended."""
+
+from __future__ import annotations
+
+from vms.errors import MonitorError, OutcomeUnknown, StateError
+from vms.models import VM
+from vms.models.configuration import config_of
+from vms.operations.base import Context, Guest
+from vms.qemu import process
+from vms.qemu.agent import Agent
+
+STOP_TIMEOUT = 60
+"""Seconds QEMU gets to obey ``quit`` before signals follow, as in PVE."""
+SHUTDOWN_TIMEOUT = 60
+"""Seconds a guest gets to shut down, unless told otherwise."""
+TERM_GRACE = 10
+"""Seconds between SIGTERM and SIGKILL."""
+
+
+def must_run(vm: VM) -> None:
+    """Raise :class:`StateError` unless a process of the VM was last seen."""
+    if not vm.running:
+        raise StateError(f"VM {vm.vmid} is not running.")
+
+
+def live(ctx: Context) -> Guest:
+    """The VM's process. Raises :class:`StateError` when there is none."""
+    guest = ctx.services.guest(ctx.vm.vmid)
+    if guest is None:
+        raise StateError(f"VM {ctx.vm.vmid} is not running.")
+    return guest
+
+
+async def end(ctx: Context, timeout: int) -> None:
+    """End the VM's process: ``quit``, then SIGTERM, then SIGKILL. Fine when there is none."""
+    vmid = ctx.vm.vmid
+    guest = ctx.services.guest(vmid)
+    if guest is None:
+        await ctx.log(f"VM {vmid} is not running")
+        return
+    ctx.services.expect_end(vmid, f"stopped by {ctx.task.username}")
+    try:
+        await ctx.monitor.quit()
+    except (MonitorError, OutcomeUnknown, StateError) as error:
+        await ctx.log(f"QEMU's monitor did not take it: {error}")
+        timeout = 0
+    if await ctx.services.gone(vmid, timeout):
+        return
+    await ctx.warn("VM still running - terminating now with SIGTERM")
+    how = await process.terminate(guest.running, TERM_GRACE)
+    if how == "killed":
+        await ctx.warn("VM still running - it took SIGKILL")
+    if not await ctx.services.gone(vmid, 10):
+        raise StateError(f"QEMU of VM {vmid} ended but what it left could not be removed yet.")
+
+
+async def power_down(ctx: Context, timeout: int) -> bool:
+    """Ask the guest to shut down; answers whether it did within ``timeout`` seconds.
+
+    By its agent when that is enabled and answers, else by the power button. The choice is made once.
+    """
+    guest = live(ctx)
+    agent = await answering_agent(ctx)
+    if agent is not None:
+        await ctx.log("asking the guest agent to shut the guest down")
+        await agent.shutdown()
+    else:
+        await ctx.log("pressing the power button (ACPI)")
+        await guest.monitor.system_powerdown()
+    return await ctx.services.gone(ctx.vm.vmid, timeout)
+
+
+async def answering_agent(ctx: Context) -> Agent | None:
+    """The guest's agent, if the configuration enables it and it answers within two seconds."""
+    text = config_of(ctx.vm).get("agent", "")
+    if text.split(",")[0].removeprefix("enabled=") not in ("1", "on", "yes", "true"):
+        return None
+    agent: Agent = live(ctx).agent
+    if await agent.ping(timeout=2):
+        return agent
+    await ctx.log("the guest agent does not answer")
+    return None
