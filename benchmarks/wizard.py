@@ -4,7 +4,8 @@
 
 In one process on an installation's own embedded database, through every layer below the socket (middleware,
 session, transaction, templates). A save changes a field of the tab, as a browser with JavaScript sends it.
-Exit code 1 when the 95th percentile of any tab misses the aim.
+Time by the clock says what a user waits for, processor time what the server does; on a box with other work
+only the second means anything. Exit code 1 when the 95th percentile of any tab misses the aim by the clock.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
 
 import installation
 
@@ -31,14 +34,62 @@ CHANGES: dict[str, tuple[str, str, str]] = {
 """Tab → the field that is changed, and the two values it takes in turns."""
 
 
-def timed(count: int, act: Callable[[int], object]) -> list[float]:
-    """Seconds each call of ``act`` takes; the first three are left out."""
-    taken = []
-    for number in range(count + 3):
-        begun = time.perf_counter()
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of each call by the clock and of the processor, and the queries of one."""
+
+    clock: list[float]
+    processor: list[float]
+    queries: int
+
+
+class Sent(HTMLParser):
+    """What a browser sends with the wizard's form when one of its fields changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+        self._list = ""
+
+    @classmethod
+    def by(cls, page: str) -> dict[str, str]:
+        """The fields of the form on ``page``."""
+        found = cls()
+        found.feed(page)
+        return found.fields
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        name, value = given.get("name") or "", given.get("value") or ""
+        if tag == "select" and "disabled" not in given:
+            self._list = name
+        elif tag == "option" and self._list and ("selected" in given or self._list not in self.fields):
+            self.fields[self._list] = value
+        elif tag == "input" and name and "disabled" not in given:
+            box = given.get("type") in ("checkbox", "radio")
+            if not box or "checked" in given:
+                self.fields[name] = value or ("on" if box else "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._list = "" if tag == "select" else self._list
+
+
+def timed(count: int, act: Callable[[int], object]) -> Taken:
+    """What each call of ``act`` takes; the first three are left out."""
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    act(0)
+    with CaptureQueriesContext(connection) as queries:
+        act(1)
+    asked = len(queries)  # the next request forgets them
+    clock, processor = [], []
+    for number in range(count + 1):
+        begun, used = time.perf_counter(), time.process_time()
         act(number)
-        taken.append(time.perf_counter() - begun)
-    return taken[3:]
+        processor.append(time.process_time() - used)
+        clock.append(time.perf_counter() - begun)
+    return Taken(clock[1:], processor[1:], asked)
 
 
 def p95(taken: list[float]) -> float:
@@ -46,13 +97,14 @@ def p95(taken: list[float]) -> float:
     return statistics.quantiles(taken, n=20)[-1]
 
 
-def line(name: str, taken: list[float], judged: bool = True) -> bool:
+def line(name: str, taken: Taken) -> bool:
     """Print a row; whether it is within the aim."""
-    good = p95(taken) <= AIM or not judged
-    values = (statistics.median(taken), p95(taken), max(taken))
-    print(
-        f"{name:<20}" + "".join(f"{value * 1e3:>10.1f}" for value in values) + ("" if good else "   missed")
-    )
+    good = p95(taken.clock) <= AIM
+    values = [
+        figure(times) for times in (taken.clock, taken.processor) for figure in (statistics.median, p95)
+    ]
+    row = "".join(f"{value * 1e3:>11.1f}" for value in values)
+    print(f"{name:<20}{row}{taken.queries:>9}" + ("" if good else "   missed"))
     return good
 
 
@@ -75,22 +127,28 @@ def measure(count: int) -> bool:
     )
     client = Client(headers={"HX-Request": "true", "Host": "127.0.0.1"})
     client.force_login(user)
-    base = {"medium": "none"}
-    print(f"{'ms':<20}{'median':>10}{'p95':>10}{'max':>10}")
+    heads = ("median", "p95", "cpu median", "cpu p95")
+    print(f"{'ms':<20}" + "".join(f"{head:>11}" for head in heads) + f"{'queries':>9}")
     good = True
     for tab, (name, first, second) in CHANGES.items():
         url = f"/vms/create/{made.vmid}/{tab}"
-        slot = {"disks": "scsi0", "network": "net0"}.get(tab, "")
+        sent = Sent.by(client.get(url).content.decode())
 
-        def save(number: int, url: str = url, name: str = name, slot: str = slot) -> None:
+        def save(number: int, url: str = url, sent: dict[str, str] = sent) -> None:
             value = (first, second)[number % 2]  # noqa: B023  (called before the loop goes on)
-            answer = client.post(url, {**base, name: value, "slot": slot})
+            answer = client.post(url, {**sent, name: value})  # noqa: B023
             if answer.status_code != 200 or b'id="wizard"' not in answer.content:
                 raise RuntimeError(f"{url} answered {answer.status_code}")
 
         good &= line(f"save {tab}", timed(count, save))
     confirm = f"/vms/create/{made.vmid}/confirm"
-    good &= line("page confirm", timed(count, lambda _number: client.get(confirm)))
+
+    def show(_number: int) -> None:
+        answer = client.get(confirm)
+        if answer.status_code != 200:
+            raise RuntimeError(f"{confirm} answered {answer.status_code} {answer.headers.get('Location')}")
+
+    good &= line("page confirm", timed(count, show))
     draft = Draft(with_parts(VM.everything.filter(pk=made.pk)).get(), user)
     panels = Panels(draft, "cpu")
     good &= line("preview", timed(count, lambda _number: preview.command(panels)))

@@ -9,11 +9,10 @@ import posixpath
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 
 from vms.hardware.context import RuntimePaths
-from vms.hardware.parts import Part
-from vms.qemu.explain import Argument, difference, masked
+from vms.qemu.explain import Argument, difference
 
 ADDED, REMOVED = "+", "\N{MINUS SIGN}"
 SUBFOLDERS = ("qmp", "console", "agent", "tpm")
@@ -74,18 +73,18 @@ class Command:
 
 
 def told(
-    now: Sequence[Part], before: Sequence[Part] | None, place: Callable[[str], Place], first: str = ""
+    now: Sequence[Argument], before: Sequence[Argument] | None, place: Callable[[str], Place], first: str = ""
 ) -> tuple[Group, ...]:
     """The arguments by tab and key; with ``before``, what went and what came is marked.
 
-    The tab called ``first`` leads; the others keep the order in which QEMU gets their arguments.
+    Both come from :func:`vms.qemu.explain.arguments`. The tab called ``first`` leads; the others keep the
+    order in which QEMU gets their arguments.
     """
     gone, come = difference(before, now) if before is not None else ([], [])
     fresh = {argument.words for argument in come}
     groups: dict[str, Group] = {}
     place = cache(place)
-    for part in now:
-        argument = Argument(part.key, tuple(masked(word) for word in part.argv()))
+    for argument in now:
         mark = ADDED if argument.words in fresh else ""
         _cause(groups, argument, place).lines.append(Line(shell(argument.words), mark))
     for argument in reversed(gone):
@@ -106,21 +105,22 @@ def _cause(groups: dict[str, Group], argument: Argument, place: Callable[[str], 
     return cause
 
 
-def shell(words: Sequence[str]) -> str:
+@lru_cache(2048)
+def shell(words: tuple[str, ...]) -> str:
     """Words as a shell would have to be given them."""
     return shlex.join(words)
 
 
-def script(binary: str, parts: Sequence[Part], paths: RuntimePaths, tpm: str = "", note: str = "") -> str:
+def script(binary: str, now: Sequence[Argument], paths: RuntimePaths, tpm: str = "", note: str = "") -> str:
     """What to paste into a root shell to get the same process: the folders its sockets need, the TPM's
-    emulator when there is one (``tpm`` is the state file), then QEMU. Secrets are masked."""
+    emulator when there is one (``tpm`` is the state file), then QEMU."""
     folders = [f"{paths.folder}/{name}" for name in SUBFOLDERS]
     lines = [f"# {note}"] if note else []
-    lines.append(shell(["mkdir", "-p", "-m", "0700", posixpath.dirname(paths.log), *folders]))
+    lines.append(shell(("mkdir", "-p", "-m", "0700", posixpath.dirname(paths.log), *folders)))
     if tpm:
         control = f"type=unixio,path={paths.tpm},mode=0600"
         words = ["swtpm", "socket", "--tpm2", "--tpmstate", f"backend-uri=file://{tpm}"]
-        lines.append(shell([*words, "--ctrl", control, "--terminate", "--daemon"]))
-    options = [shell([masked(word) for word in part.argv()]) for part in parts]
-    lines.append(" \\\n  ".join([shell([binary]), *options]))
+        lines.append(shell((*words, "--ctrl", control, "--terminate", "--daemon")))
+    options = [shell(argument.words) for argument in now]
+    lines.append(" \\\n  ".join([shell((binary,)), *options]))
     return "\n".join(lines)

@@ -178,6 +178,8 @@ class Disks(Panel):
             return list(BUSES.items())
         if name == "storage":
             return self.draft.offers.storage_choices
+        if name in ("import_storage", "image") and "import-from=" not in self.mapping[slot]:
+            return []
         if name == "import_storage":
             return [(place, place) for place in self.draft.offers.image_places]
         if name == "image":

@@ -7,12 +7,15 @@ that the option is absent.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Self
 
 from django import forms
 
 from vms.errors import ConfigError
+from vms.forms.widgets import Choice, Text, Tick
 from vms.schema.option import Option
 
 TYPED_LIMIT = 16_384
@@ -31,11 +34,20 @@ class Words:
     """
 
     option: Option
+    widget: forms.Widget
     note: str = ""
     why_not: str = ""
     advanced: bool = False
     absent: bool = False
     comparison: tuple[str, str] | None = None
+
+    def fresh(self) -> Self:
+        """A copy of this field for one page, which may change its words, its control and what it takes."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.widget = copy.copy(self.widget)
+        twin.widget.attrs = dict(self.widget.attrs)
+        return twin
 
     @property
     def otherwise(self) -> str:
@@ -99,7 +111,7 @@ class OptionFlag(Words, forms.BooleanField):
     def __init__(self, option: Option) -> None:
         self.option = option
         self.advanced = option.advanced
-        super().__init__(label=option.label, help_text=option.help, required=False)
+        super().__init__(label=option.label, help_text=option.help, required=False, widget=Tick())
 
     def clean(self, value: Any) -> str:
         return "1" if super().clean(value) else "0"
@@ -109,10 +121,21 @@ def form_field(
     option: Option, *, required: bool = False, inside: bool = False, choices: Choices | None = None
 ) -> OptionField | OptionFlag:
     """The form field of ``option``. ``choices`` narrows or fills what can be chosen here and now."""
-    if option.kind == "bool" and choices is None:
+    # Making a field is slow and a page asks for a hundred: copies of one that nobody touches are handed out.
+    made = _pattern(option, required, inside, choices is not None).fresh()
+    if choices is not None and isinstance(made, OptionField):
+        made.offered = choices
+        made.widget = Choice(choices=list(choices))
+    return made
+
+
+@lru_cache(1024)
+def _pattern(option: Option, required: bool, inside: bool, offered: bool) -> OptionField | OptionFlag:
+    if offered:
+        return OptionField(option, required=required, inside=inside, choices=())
+    if option.kind == "bool":
         return OptionFlag(option)
-    if choices is None and option.kind == "enum":
-        choices = enum_choices(option, required=required)
+    choices = enum_choices(option, required=required) if option.kind == "enum" else None
     return OptionField(option, required=required, inside=inside, choices=choices)
 
 
@@ -153,7 +176,7 @@ def _widget(field: OptionField) -> forms.Widget:
     """The control. Numbers are text with a number pad: a browser empties a wrong ``type=number``."""
     option = field.option
     if field.offered is not None:
-        return forms.Select(choices=list(field.offered))
+        return Choice(choices=list(field.offered))
     attrs: dict[str, Any] = {"autocomplete": "off", "spellcheck": "false"}
     if option.kind in ("int", "float"):
         attrs |= {"inputmode": "numeric" if option.kind == "int" else "decimal", "class": "input-number"}
@@ -162,4 +185,4 @@ def _widget(field: OptionField) -> forms.Widget:
     )
     if placeholder:
         attrs["placeholder"] = placeholder
-    return forms.TextInput(attrs=attrs)
+    return Text(attrs=attrs)

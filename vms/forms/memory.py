@@ -52,7 +52,8 @@ class Memory(Panel):
     def submit(self, data: QueryDict, slot: str = "") -> str:
         """As everywhere; besides, a minimum that equalled the memory follows it."""
         known = {**self.values(slot), **self.draft.typed.get(self.slug, {})}
-        if data.get("balloon") == known["balloon"] == known["memory.current"] and "memory.current" in data:
+        least = data.get("balloon", known["balloon"])
+        if least == known["balloon"] == known["memory.current"] and "memory.current" in data:
             data = data.copy()
             data["balloon"] = str(data["memory.current"])
         return super().submit(data, slot)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from vms.hardware.agent import Agent, AgentOptions
@@ -114,8 +115,17 @@ PARTS: Mapping[str, type[PropertyString]] = MappingProxyType(
 _SLOT_NAMES = {slot.name: slot for slot in SLOTS}
 
 
+LONGEST_KEY = 24
+"""No key of a configuration is longer."""
+
+
 def slot_of(key: str) -> tuple[Slot, int] | None:
     """The slot and number of ``net0``; ``None`` for a key that is no numbered slot."""
+    return _slot_of(key) if len(key) <= LONGEST_KEY else None
+
+
+@lru_cache(4096)
+def _slot_of(key: str) -> tuple[Slot, int] | None:
     match = re.fullmatch(r"([a-z]+)(0|[1-9][0-9]{0,2})", key)
     slot = _SLOT_NAMES.get(match[1]) if match else None
     if match is None or slot is None or int(match[2]) >= slot.count:

@@ -66,16 +66,18 @@ def size_text(size: int) -> str:
 
 def config_of(vm: VM) -> dict[str, str]:
     """The flat mapping. Two queries at most; none when ``disks`` and ``nics`` were prefetched."""
+    return _composed(vm, vm.disks.all(), vm.nics.all())
+
+
+def _composed(vm: VM, disks: Iterable[Disk], nics: Iterable[Nic]) -> dict[str, str]:
     mapping: dict[str, str] = {str(key): str(value) for key, value in vm.options.items()}
     columns: dict[str, Any] = {
         "name": vm.name, "tags": vm.tags, "ostype": vm.ostype, "cores": vm.cores, "memory": vm.memory,
         "template": "1" if vm.template else None,
     }  # fmt: skip
     mapping.update({key: str(value) for key, value in columns.items() if value not in (None, "")})
-    for disk in vm.disks.all():
-        mapping[disk.slot] = drive_text(disk)
-    for nic in vm.nics.all():
-        mapping[nic.slot] = nic_text(nic)
+    mapping.update({disk.slot: drive_text(disk) for disk in disks})
+    mapping.update({nic.slot: nic_text(nic) for nic in nics})
     return dict(sorted(mapping.items()))
 
 
@@ -145,8 +147,8 @@ def drives_of(vm: VM, mapping: Mapping[str, str]) -> list[Disk]:
     return _Split(vm, canonical(drives), new=True).disks
 
 
-def save_config(vm: VM, mapping: Mapping[str, str], *, digest: str = "") -> None:
-    """Make ``mapping`` the whole configuration of ``vm``.
+def save_config(vm: VM, mapping: Mapping[str, str], *, digest: str = "") -> dict[str, str]:
+    """Make ``mapping`` the whole configuration of ``vm``; answers it as it is stored.
 
     Raises :class:`ConfigErrors` naming each wrong key, and :class:`StateError` when ``digest`` is given and
     somebody else has changed the configuration since. Nothing is written then.
@@ -161,13 +163,15 @@ def save_config(vm: VM, mapping: Mapping[str, str], *, digest: str = "") -> None
                     "The configuration was changed by somebody else meanwhile.",
                     hint="Reload the page and make your change again.",
                 )
+            for field in VM._meta.concrete_fields:
+                setattr(vm, field.attname, getattr(current, field.attname))
             rows.write()
             saved.send(VM, vm=vm)
     except IntegrityError as error:
         raise ConfigErrors([rows.collision(error)]) from error
-    vm.refresh_from_db()
     for cached in ("disks", "nics"):
         vm.__dict__.get("_prefetched_objects_cache", {}).pop(cached, None)
+    return _composed(vm, rows.disks, rows.nics)
 
 
 class _Split:
@@ -320,17 +324,24 @@ class _Split:
         self._replace(Nic, self.nics, ["model", "mac", "bridge", "tag", "options"])
 
     def _replace(self, model: type[Disk] | type[Nic], rows: Iterable[Any], fields: list[str]) -> None:
-        rows = list(rows)
         manager: Any = model.objects
         old = {row.slot: row for row in manager.filter(vm=self.vm)}
-        gone = [row.pk for slot, row in old.items() if slot not in {new.slot for new in rows}]
-        manager.filter(pk__in=gone).delete()
-        if model is Nic:
-            # MACs may have changed places between slots: free them before they are taken again.
-            manager.filter(vm=self.vm).update(mac=None)
+        gone = old.keys() - {row.slot for row in rows}
+        if gone:
+            manager.filter(pk__in=[old[slot].pk for slot in gone]).delete()
+        columns = [field.attname for field in model._meta.concrete_fields if field.name in fields]
+        changed = []
         for row in rows:
-            if row.slot in old:
-                row.pk = old[row.slot].pk
+            before = old.get(row.slot)
+            row.pk = before.pk if before is not None else None
+            if before is None or any(getattr(row, name) != getattr(before, name) for name in columns):
+                changed.append(row)
+        kept = [row.pk for row in changed if row.pk is not None]
+        if model is Nic and kept:
+            # MACs may have changed places between slots: free them before they are taken again.
+            manager.filter(pk__in=kept).update(mac=None)
+        for row in changed:
+            if row.pk is not None:
                 row.save(force_update=True, update_fields=fields)
             else:
                 row.save(force_insert=True)

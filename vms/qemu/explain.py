@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vms.hardware import slot_of
 from vms.hardware.parts import Part
@@ -54,25 +55,30 @@ def tab_of(key: str) -> str:
     return _BY_SLOT.get(slot[0].name, "System") if slot else "System"
 
 
+@lru_cache(2048)
 def masked(word: str) -> str:
     """``word`` with the values of secrets hidden."""
     return _SECRET.sub(rf"\1={MASK}", word)
 
 
+def arguments(parts: Sequence[Part]) -> list[Argument]:
+    """One argument for each of ``vms.qemu.cmdline.parts``, in QEMU's order."""
+    return [Argument(part.key, tuple(masked(word) for word in part.argv())) for part in parts]
+
+
 def explain(parts: Sequence[Part]) -> list[Group]:
     """The arguments of ``vms.qemu.cmdline.parts`` grouped by tab, in the wizard's order."""
     found: dict[str, list[Argument]] = {tab: [] for tab in TABS}
-    for part in parts:
-        words = tuple(masked(word) for word in part.argv())
-        found[tab_of(part.key)].append(Argument(part.key, words))
-    return [Group(tab, tuple(arguments)) for tab, arguments in found.items() if arguments]
+    for argument in arguments(parts):
+        found[tab_of(argument.key)].append(argument)
+    return [Group(tab, tuple(each)) for tab, each in found.items() if each]
 
 
-def difference(before: Sequence[Part], after: Sequence[Part]) -> tuple[list[Argument], list[Argument]]:
+def difference(
+    before: Sequence[Argument], after: Sequence[Argument]
+) -> tuple[list[Argument], list[Argument]]:
     """What a change takes away and what it adds."""
-    old = [Argument(part.key, tuple(masked(word) for word in part.argv())) for part in before]
-    new = [Argument(part.key, tuple(masked(word) for word in part.argv())) for part in after]
-    before_words, after_words = {item.words for item in old}, {item.words for item in new}
-    gone = [argument for argument in old if argument.words not in after_words]
-    come = [argument for argument in new if argument.words not in before_words]
+    before_words, after_words = {item.words for item in before}, {item.words for item in after}
+    gone = [argument for argument in before if argument.words not in after_words]
+    come = [argument for argument in after if argument.words not in before_words]
     return gone, come

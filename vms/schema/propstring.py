@@ -8,10 +8,14 @@ printed in alphabetical order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from vms.errors import ConfigError, ConfigErrors
 from vms.schema.option import Option, option_table, options_of, shown
+
+KEPT_LENGTH = 400
+"""Longer texts are read anew each time, so that hostile ones fill no memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,15 @@ class PropertyString:
     @classmethod
     def parse(cls, text: str, key: str) -> Self:
         """Read ``text``, the value of configuration key ``key``. Raises :class:`ConfigErrors`."""
+        return cls._parsed(text, key) if len(text) + len(key) < KEPT_LENGTH else cls._parse(text, key)
+
+    @classmethod
+    @lru_cache(8192)  # one request reads the same few texts many times, and a part never changes
+    def _parsed(cls, text: str, key: str) -> Self:
+        return cls._parse(text, key)
+
+    @classmethod
+    def _parse(cls, text: str, key: str) -> Self:
         values, errors = cls._read(cls._split(text, key), key)
         if not errors:
             for option in options_of(cls):

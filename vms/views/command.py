@@ -8,11 +8,10 @@ from django.urls import reverse
 
 from vms.errors import VMError
 from vms.forms.command import Command, Place, script, told
-from vms.hardware.parts import Part
 from vms.models import VM, Storage
 from vms.models.configuration import config_of
 from vms.operations.nextstart import facts_of, parts_of, paths_of, tpm_state
-from vms.qemu.explain import tab_of
+from vms.qemu.explain import Argument, arguments, tab_of
 from vms.views.words import OPTION_KEYS
 
 ROWS = dict.fromkeys(("sockets", "cores", "cpu", "vcpus", "numa", "cpulimit"), "processors") | dict.fromkeys(
@@ -35,13 +34,13 @@ def command_of(vm: VM) -> Command:
     mapping = next_mapping(vm, config_of(vm))
     facts = facts_of(vm.node, {row.name: row.facts() for row in Storage.objects.all()})
     try:
-        now = parts_of(vm.vmid, mapping, facts)
+        now = arguments(parts_of(vm.vmid, mapping, facts))
     except VMError as error:
         return Command(why_not=str(error))
-    running: list[Part] | None = None
+    running: list[Argument] | None = None
     if vm.running and isinstance(vm.launch.get("config"), dict):
         try:
-            running = parts_of(vm.vmid, vm.launch["config"], facts)
+            running = arguments(parts_of(vm.vmid, vm.launch["config"], facts))
         except VMError:
             running = None
     groups = told(now, running, lambda key: place(vm, key))

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import prefetch_related_objects
-
 from vms.config.secrets import masked
 from vms.errors import ConfigError
 from vms.forms.editing import Editing, Texts
@@ -20,9 +18,6 @@ from vms.hardware import part_of
 from vms.models import VM
 from vms.models.configuration import config_of, save_config
 from vms.wizard.tabs import SLUGS, tab_of
-
-PARTS = ("disks__volume__storage", "disks__storage", "nics")
-"""What :func:`config_of` reads besides the row."""
 
 
 class Draft(Editing):
@@ -51,13 +46,11 @@ class Draft(Editing):
     def store(self, *, note: bool = True) -> None:
         """Save the configuration, and with ``note`` the notes. A key that cannot stand keeps its former
         value, the new text stays in its field and the reason under it; everything else is saved."""
-        wanted, node = dict(self.mapping), self.vm.node
+        wanted = dict(self.mapping)
         for _ in range(len(wanted) + 1):
             try:
                 if wanted != self.saved or not self.vm.digest:
-                    save_config(self.vm, wanted)
-                    self.vm.node = node  # the same row; it need not be read again
-                    self._read_again()
+                    self._stored(save_config(self.vm, wanted))
                 break
             except ConfigError as error:
                 if not self._give_way(wanted, error):
@@ -66,10 +59,8 @@ class Draft(Editing):
         if note:
             self.remember()
 
-    def _read_again(self) -> None:
+    def _stored(self, stored: Texts) -> None:
         """What was saved, as it was stored; what stood before is kept to mark the difference."""
-        prefetch_related_objects([self.vm], *PARTS)
-        stored = config_of(self.vm)
         if self.saved and stored != self.saved:
             self.rest["previous"] = masked(self.saved)
         self.saved = stored

@@ -57,12 +57,12 @@ def drafts_of(user: Any) -> QuerySet[VM]:
     return rows.order_by("-modified")
 
 
-def find(user: Any, vmid: int, *, parts: bool = False) -> VM | None:
-    """The draft with this number, or that once had it; None when there is none for this user. ``parts``:
-    its drives and cards are read with it."""
-    rows = drafts_of(user)
-    wanted = rows.filter(vmid=vmid)
-    found: VM | None = (with_parts(wanted) if parts else wanted).first()
+def find(user: Any, vmid: int, *, lock: bool = False) -> VM | None:
+    """The draft with this number, or that once had it, with its drives and cards; None when there is none for
+    this user. ``lock``: nobody else may change it until the transaction ends."""
+    rows = with_parts(drafts_of(user))
+    rows = rows.select_for_update(of=("self",)) if lock else rows
+    found: VM | None = rows.filter(vmid=vmid).first()
     return found or next((vm for vm in rows if vmid in vm.draft.get("was", ())), None)
 
 

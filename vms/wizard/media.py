@@ -51,6 +51,8 @@ class OS(Panel):
 
     def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
         offers = self.draft.offers
+        if name in ("iso", "drivers_iso", "cloud_image") and name not in self._shown(values):
+            return []  # what is not shown need not be looked up
         if name == "medium":
             media = self.option("medium", slot).choices
             return [pair for pair in media if pair[0] != "cdrom" or self._console()]
@@ -74,6 +76,13 @@ class OS(Panel):
     def _console(self) -> bool:
         return access.may(self.draft.user, "Sys.Console", "/")
 
+    @staticmethod
+    def _shown(values: Texts) -> set[str]:
+        """The lists of images that have a use now."""
+        found = {"iso": "iso", "cloud": "cloud_image"}.get(values.get("medium", ""), "")
+        windows = values.get("ostype_group") == "Microsoft Windows"
+        return {found, "drivers_iso" if windows and values.get("drivers") == "1" else ""}
+
     def shape(self, fields: Fields, values: Texts, slot: str) -> None:
         medium = cast("OptionField", fields["medium"])
         medium.widget = RadioSelect(choices=list(medium.offered or ()))
@@ -82,10 +91,9 @@ class OS(Panel):
         cloud.shape(self.draft, fields, values.get("medium") == "cloud")
         if not self._console():
             fields["medium"].note = "The node's own drive can be used by who holds Sys.Console on /."
-        windows = values.get("ostype_group") == "Microsoft Windows"
-        if not windows:
-            hide(fields, "drivers", "drivers_iso")
-        elif values.get("drivers") != "1":
+        if values.get("ostype_group") != "Microsoft Windows":
+            hide(fields, "drivers")
+        if "drivers_iso" not in self._shown(values):
             hide(fields, "drivers_iso")
 
     def check(self, values: Texts, slot: str) -> dict[str, str]:

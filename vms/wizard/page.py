@@ -12,7 +12,6 @@ from vms.forms import disks, network
 from vms.forms.hardware import OptionForm, decompose
 from vms.forms.panel import Section
 from vms.wizard import follow, life, preview, review
-from vms.wizard.drafts import Draft
 from vms.wizard.panels import Panels, neighbour
 from vms.wizard.tabs import BY_SLUG
 
@@ -62,7 +61,7 @@ def page(request: HttpRequest, panels: Panels, slot: str) -> dict[str, Any]:
     if slug == "os":
         context["iso_places"] = draft.offers.iso_places
     if slug == "confirm":
-        context |= _confirm(draft, advice)
+        context |= _confirm(panels, advice)
     if tab.lists:
         context["full"] = not disks.next_slot(draft) if slug == "disks" else len(slots) >= network.NIC_COUNT
         context["no_images"] = slug == "disks" and not draft.offers.images
@@ -70,9 +69,11 @@ def page(request: HttpRequest, panels: Panels, slot: str) -> dict[str, Any]:
     return context
 
 
-def _confirm(draft: Draft, advice: list[preview.Advice]) -> dict[str, Any]:
+def _confirm(panels: Panels, advice: list[preview.Advice]) -> dict[str, Any]:
+    draft = panels.draft
     return {
-        "groups": review.groups(draft), "costs": review.costs(draft), "start_reason": review.may_start(draft),
+        "groups": review.groups(panels), "costs": review.costs(draft),
+        "start_reason": review.may_start(draft),
         "blocked": any(item.severity == "block" for item in advice),
         "start": draft.stash.get("start") == "1",
     }  # fmt: skip

@@ -16,9 +16,9 @@ from vms.forms.command import Command, Place, script, told
 from vms.forms.hardware import decompose
 from vms.hardware import is_drive, part_of
 from vms.hardware.context import NodeFacts
-from vms.hardware.parts import Part
 from vms.models.configuration import NEW_DISK, NEW_SEED
 from vms.operations.nextstart import facts_of, parts_of, paths_of, tpm_state
+from vms.qemu.explain import Argument, arguments
 from vms.wizard.drafts import Draft, locate
 from vms.wizard.panels import Panels
 from vms.wizard.tabs import BY_SLUG, TABS, tab_of
@@ -117,7 +117,7 @@ def command(panels: Panels) -> Command:
     vmid, facts = draft.vm.vmid, facts_of(draft.vm.node, {row.name: row.facts() for row in draft.offers.rows})
     mapping = planned(draft.mapping, vmid)
     try:
-        now = parts_of(vmid, mapping, facts)
+        now = arguments(parts_of(vmid, mapping, facts))
     except VMError as error:
         return Command(why_not=str(error))
     before = _before(draft, vmid, facts)
@@ -128,13 +128,13 @@ def command(panels: Panels) -> Command:
     return Command(text, groups, changed=changed)
 
 
-def _before(draft: Draft, vmid: int, facts: NodeFacts) -> list[Part] | None:
+def _before(draft: Draft, vmid: int, facts: NodeFacts) -> list[Argument] | None:
     """The command before the last change; None while nothing was changed."""
     previous = draft.rest.get("previous")
     if not isinstance(previous, dict):
         return None
     try:
-        return parts_of(vmid, planned(previous, vmid), facts)
+        return arguments(parts_of(vmid, planned(previous, vmid), facts))
     except VMError:
         return None
 

@@ -15,7 +15,7 @@ from vms.forms.offers import GIB, gib
 from vms.forms.panel import Panel
 from vms.models import VM
 from vms.wizard.drafts import Draft
-from vms.wizard.panels import PANELS
+from vms.wizard.panels import Panels
 from vms.wizard.tabs import BY_SLUG, SLUGS
 
 HIDDEN = frozenset({"iso_storage", "index", "controller", "total", "node"})
@@ -51,11 +51,11 @@ class Cost:
     short: bool
 
 
-def groups(draft: Draft) -> list[Group]:
+def groups(panels: Panels) -> list[Group]:
     """Everything chosen, tab by tab."""
     found = []
     for slug in SLUGS[:-1]:
-        panel = PANELS[slug](draft)
+        panel = panels.panels[slug]
         tab = BY_SLUG[slug]
         for slot in panel.slots():
             found.append(
@@ -104,7 +104,7 @@ def costs(draft: Draft) -> list[Cost]:
     for slot in disk_slots(draft):
         parts = decompose(slot, draft.mapping[slot])
         name, _, gibs = parts.get("file", "").partition(":")
-        image = draft.offers.image(parts.get("import-from", ""))
+        image = draft.offers.image(parts["import-from"]) if "import-from" in parts else None
         size = image.size if image else round(float(gibs) * GIB) if gibs.replace(".", "", 1).isdigit() else 0
         wanted[name] = wanted.get(name, 0) + size
     for name, size in sorted(wanted.items()):

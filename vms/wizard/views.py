@@ -17,7 +17,6 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from vms import access
 from vms.errors import VMError
 from vms.models import VM, Node
-from vms.models.configuration import with_parts
 from vms.wizard import actions, life, presets
 from vms.wizard.drafts import Draft
 from vms.wizard.duplicate import duplicate as copy_of
@@ -88,13 +87,13 @@ def wizard_tab(request: HttpRequest, draft: int, tab: str) -> HttpResponse:
     """One tab of a draft."""
     if tab not in SLUGS:
         raise Http404("There is no such tab.")
-    vm = life.find(request.user, draft, parts=request.method == "GET")
+    if request.method == "POST":
+        return _post(request, draft, tab)
+    vm = life.find(request.user, draft)
     if vm is None or vm.lock:
         return _no_draft(request, draft, vm)
-    if vm.vmid != draft and request.method == "GET":
+    if vm.vmid != draft:
         return redirect(tab_url(vm.vmid, tab))
-    if request.method == "POST":
-        return _post(request, vm, tab)
     found = Draft(vm, request.user)
     life.place_failures(found)
     panels = Panels(found, tab)
@@ -103,12 +102,13 @@ def wizard_tab(request: HttpRequest, draft: int, tab: str) -> HttpResponse:
     return render(request, "wizard/tab.html", page(request, panels, request.GET.get("slot", "")))
 
 
-def _post(request: HttpRequest, vm: VM, tab: str) -> HttpResponse:
+def _post(request: HttpRequest, draft: int, tab: str) -> HttpResponse:
     """Save, then show the same tab again (htmx) or go to the next one."""
     with transaction.atomic():
-        VM.everything.select_for_update().only("pk").get(pk=vm.pk)
-        locked = with_parts(VM.everything.filter(pk=vm.pk)).get()
-        found = Draft(locked, request.user)
+        vm = life.find(request.user, draft, lock=True)
+        if vm is None or vm.lock:
+            return _no_draft(request, draft, vm)
+        found = Draft(vm, request.user)
         life.place_failures(found)
         target = actions.perform(found, tab, request.POST)
     if target.gone:

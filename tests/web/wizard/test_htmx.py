@@ -172,3 +172,12 @@ def test_a_save_that_arrives_late_does_not_undo_a_newer_one(hand: Hand) -> None:
     hand.press("save", name="newer", page="p2", seq="1")
     hand.client.post(hand.url, old, headers={"HX-Request": "true"})
     assert hand.config["name"] == "newer"
+
+
+def test_a_minimum_that_was_not_sent_follows_the_memory(hand: Hand) -> None:
+    hand.to("memory")
+    for amount in ("4096", "2048"):
+        hand.client.post(hand.url, {"memory.current": amount, "slot": ""})
+        hand.open(hand.url)
+        assert (hand.value("memory.current"), hand.value("balloon")) == (amount, amount)
+    assert "balloon" not in hand.config
