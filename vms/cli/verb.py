@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Collection
 
 from vms.cli.follow import follow
 from vms.cli.show import find
@@ -27,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_parameters(parser, VERBS[parser.get_default("command")])
 
 
-def add_parameters(parser: argparse.ArgumentParser, type_: str) -> None:
-    """The parameters of operation ``type_`` as options."""
+def add_parameters(parser: argparse.ArgumentParser, type_: str, *, without: Collection[str] = ()) -> None:
+    """The parameters of operation ``type_`` as options, but for those ``without``."""
     for option in options_of(OPERATIONS[type_].params):
-        if option.hidden:
+        if option.hidden or option.name in without:
             continue
         unit = f" ({option.unit})" if option.unit else ""
         text = f"{option.help or option.label}{unit}".replace("%", "%%")

@@ -101,21 +101,22 @@ def applied(
         if key in set(forced) or is_unused(key) or is_seed(volid):
             doomed.append(volid)
         else:
-            after[_free_unused(after)] = volid
+            after[free_unused(after)] = volid
             detached.append((volid, volumes(after)[volid]))
-    _without(after, [key for key, text in changes.items() if text is None])
+    without_devices(after, [key for key, text in changes.items() if text is None])
     return Applied(dict(sorted(after.items())), tuple(doomed), tuple(detached))
 
 
-def _free_unused(mapping: Mapping[str, str]) -> str:
+def free_unused(mapping: Mapping[str, str]) -> str:
+    """The lowest free ``unusedN``. Raises :class:`ConfigError` when there are too many."""
     try:
         return free_slot(mapping, "unused")
     except ConfigError:
         raise ConfigError("unused", "Too many unused volumes - please delete them first.") from None
 
 
-def _without(mapping: dict[str, str], removed: Iterable[str]) -> None:
-    """Take removed devices out of the boot order."""
+def without_devices(mapping: dict[str, str], removed: Iterable[str]) -> None:
+    """Take devices that were removed out of the boot order."""
     gone = set(removed) - mapping.keys()
     if mapping.get("bootdisk") in gone:
         del mapping["bootdisk"]

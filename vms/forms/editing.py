@@ -27,7 +27,7 @@ class Editing:
         self.typed: dict[str, Texts] = {}
         self.errors: dict[str, Texts] = {}
         self.stash: Texts = {}
-        self.offers = Offers(vm.node, user, vm)
+        self.offers = Offers(vm.node, user)
 
     @property
     def facts(self) -> Any:

@@ -82,9 +82,10 @@ class Storage(Protocol):
     async def check_space(self, size: int) -> None:
         """Raises when ``size`` more bytes would not fit. Allocates nothing."""
 
-    async def allocate(self, vmid: int, size: int, fmt: DiskFormat) -> Volume:
+    async def allocate(self, vmid: int, size: int, fmt: DiskFormat, *, room: int | None = None) -> Volume:
         """A new empty disk of ``size`` bytes for VM ``vmid``, under the lowest free number.
 
+        ``room``: bytes that have to be free, when it is known what will be written; by default ``size``.
         Undone by :meth:`free`; when it raises, nothing is left.
         """
 
@@ -129,8 +130,8 @@ class Storage(Protocol):
     async def from_base(self, volid: str) -> Volume:
         """The inverse of :meth:`to_base`; only for a base no clone lies on."""
 
-    async def rename(self, volid: str, vmid: int) -> Volume:
-        """Give a disk to VM ``vmid``, under the lowest number that is free there."""
+    async def rename(self, volid: str, vmid: int, number: int | None = None) -> Volume:
+        """Give a disk to VM ``vmid``, under the lowest number that is free there, or under just that one."""
 
     async def resize(self, volid: str, size: int) -> Volume:
         """Let a disk no guest has open grow to ``size`` bytes. It never shrinks."""

@@ -108,13 +108,14 @@ class Copying(Making):
             self.give_away(descriptor)
         return _renamed(volid, target)
 
-    async def rename(self, volid: str, vmid: int) -> Volume:
-        """Give a disk to VM ``vmid``, under the lowest number that is free there."""
-        return await self.find(await asyncio.to_thread(self._rename, self.path(volid), volid, vmid))
+    async def rename(self, volid: str, vmid: int, number: int | None = None) -> Volume:
+        """Give a disk to VM ``vmid``, under the lowest number that is free there, or under just that one."""
+        return await self.find(await asyncio.to_thread(self._rename, self.path(volid), volid, vmid, number))
 
-    def _rename(self, path: Path, volid: str, vmid: int) -> str:
+    def _rename(self, path: Path, volid: str, vmid: int, wanted: int | None) -> str:
         self._check_disk(path, volid, "cannot be given to another VM")
-        with self.open(path, volid), self.place(vmid) as (folder, number):
+        with self.open(path, volid), self.place(vmid) as (folder, lowest):
+            number = lowest if wanted is None else wanted
             target = folder / f"vm-{vmid}-disk-{number}{path.suffix}"
             _move(path, target)
         self.leave(path.parent)

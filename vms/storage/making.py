@@ -36,11 +36,11 @@ class Making(Folder):
         for folder in (self.root, *folders):
             _ensure(folder)
 
-    async def allocate(self, vmid: int, size: int, fmt: DiskFormat) -> Volume:
+    async def allocate(self, vmid: int, size: int, fmt: DiskFormat, *, room: int | None = None) -> Volume:
         """A new empty disk; see the protocol. ``size`` is rounded up to 512 bytes by the format."""
         if size <= 0:
             raise StorageError("a disk must be larger than 0")
-        await self.check_space(size)
+        await self.check_space(size if room is None else room)
         async with self.newborn(vmid, fmt) as path:
             try:
                 if fmt == "raw":
@@ -123,7 +123,15 @@ class Making(Folder):
     @contextlib.asynccontextmanager
     async def newborn(self, vmid: int, fmt: DiskFormat) -> AsyncIterator[Path]:
         """An empty file for a new disk; what goes wrong inside takes it away again."""
-        path = await asyncio.to_thread(self._reserve, vmid, fmt)
+        reserving = asyncio.ensure_future(asyncio.to_thread(self._reserve, vmid, fmt))
+        try:
+            path = await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            # The thread goes on to its end whoever waits for it.
+            await asyncio.wait({reserving})
+            if reserving.exception() is None:
+                await asyncio.to_thread(self.remove, reserving.result())
+            raise
         try:
             yield path
         except BaseException:
@@ -185,6 +193,20 @@ def _ensure(folder: Path) -> None:
 
 def _disk(vmid: int, name: str) -> re.Match[str] | None:
     return DISK_NAME.fullmatch(f"{vmid}/{name}")
+
+
+def foreign_format(path: Path) -> str:
+    """What a stranger's image is, ``qcow2``, ``vmdk`` or ``raw``, by its header alone.
+
+    Raises :class:`StorageError` for what is neither, is packed, or cannot be opened.
+    """
+    header = _header(path, "")
+    kind = "raw" if header.kind == "iso" else header.kind
+    if kind not in ("qcow2", "vmdk", "raw"):
+        raise StorageError(
+            f"'{path.name}' is a {kind} file, no disk image", hint="Unpack or convert it first."
+        )
+    return kind
 
 
 def _header(path: Path, fmt: str) -> Header:

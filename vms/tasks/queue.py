@@ -21,19 +21,22 @@ UNFINISHED = (Task.Status.QUEUED, Task.Status.RUNNING)
 
 SOURCE = "clone-of"
 """The parameter that names another VM, by its VM ID, which a task only reads (what a clone is made of)."""
+PARTNER = "target-vmid"
+"""The parameter that names another VM, by its VM ID, which a task changes too (who a disk is given to)."""
 ONLY_FOR = "only_for"
 """What a draft row made for a task says: the task's number. The row goes when the task comes to nothing."""
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """A row taken: its number, its type, the row of the VM it is about (None: about the node) and the row of
-    the VM it reads besides (None: of no other)."""
+    """A row taken: its number, its type, the row of the VM it is about (None: about the node) and the rows of
+    the VMs it reads and changes besides (None: of no other)."""
 
     pk: int
     type: str
     vm_id: int | None
     reads: int | None = None
+    changes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,13 +121,14 @@ def claim(node: Node, boot: str) -> list[Claimed]:
 
 
 def _rows(tasks: QuerySet[Task]) -> list[Claimed]:
-    """The rows as a worker takes them. One query more where one of them reads another VM."""
+    """The rows as a worker takes them. One query more where one of them is about another VM too."""
     found = list(tasks.values_list("pk", "type", "vm_id", "params"))
-    wanted = {str(params[SOURCE]) for *_, params in found if SOURCE in params}
-    sources = VM.everything.filter(vmid__in=[int(vmid) for vmid in wanted if vmid.isdecimal()])
-    known = {str(vmid): pk for vmid, pk in sources.values_list("vmid", "pk")} if wanted else {}
+    wanted = {str(params[key]) for *_, params in found for key in (SOURCE, PARTNER) if key in params}
+    others = VM.everything.filter(vmid__in=[int(vmid) for vmid in wanted if vmid.isdecimal()])
+    known = {str(vmid): pk for vmid, pk in others.values_list("vmid", "pk")} if wanted else {}
     return [
-        Claimed(pk, type_, vm_id, known.get(str(params.get(SOURCE)))) for pk, type_, vm_id, params in found
+        Claimed(pk, type_, vm_id, known.get(str(params.get(SOURCE))), known.get(str(params.get(PARTNER))))
+        for pk, type_, vm_id, params in found
     ]
 
 

@@ -216,7 +216,7 @@ class Runner:
 
 def about(row: Claimed) -> set[int]:
     """The VM rows a task works with."""
-    return {pk for pk in (row.vm_id, row.reads) if pk is not None}
+    return {pk for pk in (row.vm_id, row.reads, row.changes) if pk is not None}
 
 
 def wanted(row: Claimed) -> list[tuple[int, Mode]]:
@@ -227,6 +227,8 @@ def wanted(row: Claimed) -> list[tuple[int, Mode]]:
         found.append((row.vm_id, Mode.BESIDE if verb and verb.beside_clones else Mode.CHANGE))
     if row.reads is not None:
         found.append((row.reads, Mode.READ))
+    if row.changes is not None and row.changes != row.vm_id:
+        found.append((row.changes, Mode.CHANGE))
     return found
 
 
