@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from vms.config.conffile import with_kept
 from vms.config.secrets import masked
 from vms.errors import NotFound
 from vms.models import VM
@@ -47,7 +48,8 @@ def _row(vm: VM) -> dict[str, Any]:
 
 def show_config(options: argparse.Namespace) -> int:
     """The configuration, one ``key: value`` a line."""
-    mapping = masked(config_of(find(options.vmid)))
+    vm = find(options.vmid)
+    mapping = with_kept(masked(config_of(vm)), vm.foreign)
     if options.json:
         print(json.dumps(mapping, indent=1))
     else:

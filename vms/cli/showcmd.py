@@ -60,6 +60,8 @@ def build(file: Path, vmid: int | None, facts_file: Path | None) -> list[str]:
     mapping = dict(parsed.main)
     if parsed.unknown:
         raise ConfigErrors([ConfigError(key, why) for key, why in parsed.unknown])
+    for key in parsed.kept:
+        print(f"{key}: is not understood and does nothing", file=sys.stderr)
     config = VMConfig.parse(mapping)
     facts = _facts(facts_file, mapping)
     context = LaunchContext(

@@ -1,6 +1,7 @@
 """The text file of a machine: main section, pending changes, snapshots, special sections.
 
-Reading is lenient, as on the peer: a line that makes no sense is dropped with a warning, never an error.
+Reading is lenient, as on the peer: a line that makes no sense is dropped with a warning, never an error. A
+key that nobody here knows is kept apart, and written again where it belongs: somebody else may know it.
 Writing is canonical: keys in byte order, description first, sections in a fixed order.
 """
 
@@ -21,39 +22,46 @@ _HEADER = re.compile(r"\[([^\]]*)\]\s*")
 _SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}")
 _SPECIAL = ("cloudinit", "fleecing")
 _SNAPSHOT_ONLY = ("snapstate",)
+KEPT_KEY, KEPT_TEXT = 60, 4096
+"""The longest key and value that are kept although nobody knows them."""
 
 
 @dataclass
 class Section:
-    """One snapshot's section."""
+    """One snapshot's section. ``kept`` are the keys nobody here knows."""
 
     values: dict[str, str] = field(default_factory=dict)
     description: str = ""
+    kept: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Problem:
     """What could not be read: the line's number from 1, the section ("" is the main one), the key if it has
-    one, and why."""
+    one, and why. ``kept``: the line is not lost, only not understood."""
 
     line: int
     section: str
     key: str
     text: str
+    kept: bool = False
 
 
 @dataclass
 class ConfFile:
     """A whole file. ``snapshots`` and ``special`` map a section's name to it; ``pending_delete`` lists the
-    keys to remove at the next start (with a leading ``!`` when the volume goes too). ``warnings`` say what
-    was dropped while reading, ``unknown`` the same for the main section as (key, reason), ``problems`` the
-    same with line numbers; ``lines`` tells where each key of the main section stands."""
+    keys to remove at the next start (with a leading ``!`` when the volume goes too). ``kept`` are keys of the
+    main section that nobody here knows, ``pending_kept`` those of the pending one. ``warnings`` say what was
+    not understood while reading, ``unknown`` what of the main section was dropped as (key, reason),
+    ``problems`` all of it with line numbers; ``lines`` tells where each key of the main section stands."""
 
     main: dict[str, str] = field(default_factory=dict)
     description: str = ""
     pending: dict[str, str] = field(default_factory=dict)
     pending_delete: list[str] = field(default_factory=list)
     pending_description: str | None = None
+    kept: dict[str, str] = field(default_factory=dict)
+    pending_kept: dict[str, str] = field(default_factory=dict)
     snapshots: dict[str, Section] = field(default_factory=dict)
     special: dict[str, dict[str, str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -61,11 +69,11 @@ class ConfFile:
     problems: list[Problem] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
 
-    def warn(self, reading: _Reading, text: str, key: str = "") -> None:
-        """Note what was dropped, and where."""
+    def warn(self, reading: _Reading, text: str, key: str = "", *, kept: bool = False) -> None:
+        """Note what was not understood, and where."""
         self.warnings.append(text)
         section = "" if reading.kind == "main" else (reading.name or reading.kind.upper())
-        self.problems.append(Problem(reading.line, section, key, text))
+        self.problems.append(Problem(reading.line, section, key, text, kept))
 
 
 @dataclass
@@ -76,6 +84,7 @@ class _Reading:
     name: str = ""
     line: int = 0
     values: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     delete: list[str] = field(default_factory=list)
 
@@ -99,7 +108,7 @@ def parse(text: str) -> ConfFile:
 def _header(found: ConfFile, before: _Reading, name: str) -> _Reading:
     lower = name.lower()
     if lower == "pending":
-        if found.pending or found.pending_delete:
+        if found.pending or found.pending_delete or found.pending_kept:
             found.warn(before, "duplicate section: pending")
         return _Reading("pending")
     if lower.startswith("special:") and lower[8:] in _SPECIAL:
@@ -143,7 +152,11 @@ def _line(found: ConfFile, reading: _Reading, line: str) -> None:
 def _value(found: ConfFile, reading: _Reading, key: str, value: str) -> None:
     if not known(key):
         what = f"unable to parse value of '{shown(key)}' - unknown setting '{shown(key)}'"
-        _drop(found, reading, key, what)
+        if len(key) > KEPT_KEY or len(value) > KEPT_TEXT:
+            _drop(found, reading, key, what)
+        else:
+            reading.kept[key] = value
+            found.warn(reading, what, key, kept=True)
         return
     try:
         reading.values[key] = stored(key, value)
@@ -194,12 +207,13 @@ def _drop(found: ConfFile, reading: _Reading, key: str, what: str) -> None:
 def _finish(found: ConfFile, reading: _Reading) -> None:
     notes = "\n".join(reading.notes).rstrip()
     if reading.kind == "main":
-        found.main, found.description = reading.values, notes
+        found.main, found.description, found.kept = reading.values, notes, reading.kept
     elif reading.kind == "pending":
         found.pending, found.pending_delete = reading.values, reading.delete
+        found.pending_kept = reading.kept
         found.pending_description = notes if reading.notes else None
     elif reading.kind == "snapshot":
-        found.snapshots[reading.name] = Section(reading.values, notes)
+        found.snapshots[reading.name] = Section(reading.values, notes, reading.kept)
     elif reading.kind == "special":
         found.special[reading.name] = reading.values
 
@@ -211,9 +225,9 @@ def format(conf: ConfFile) -> str:
         raise ConfigError("snapshot", "'pending' is no name for a snapshot")
     used = _used_volumes(main) | _used_volumes(conf.pending)
     main = {k: v for k, v in main.items() if not (k.startswith("unused") and _volume(k, v) in used)}
-    blocks = [_section("", main, conf.description)]
-    if conf.pending or conf.pending_delete:
-        pending = dict(conf.pending)
+    blocks = [_section("", with_kept(main, conf.kept), conf.description)]
+    if conf.pending or conf.pending_delete or conf.pending_kept:
+        pending = with_kept(conf.pending, conf.pending_kept)
         if conf.pending_delete:
             pending["delete"] = ",".join(conf.pending_delete)
         lone = "#\n" if conf.pending_description == "" else ""
@@ -223,8 +237,15 @@ def format(conf: ConfFile) -> str:
             blocks.append(_section(f"special:{name}", conf.special[name], ""))
     for name in sorted(conf.snapshots):
         snapshot = conf.snapshots[name]
-        blocks.append(_section(name, snapshot.values, snapshot.description))
+        blocks.append(_section(name, with_kept(snapshot.values, snapshot.kept), snapshot.description))
     return "\n".join(blocks)
+
+
+def with_kept(values: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
+    """A section's keys and those nobody here knew when they were read, in order. What is known today is what
+    ``values`` say."""
+    found = {key: text for key, text in kept.items() if not known(key)} | dict(values)
+    return dict(sorted(found.items()))
 
 
 def _section(name: str, values: Mapping[str, str], description: str, notes: str = "") -> str:
@@ -279,4 +300,4 @@ def _has_cloudinit(values: Mapping[str, str]) -> bool:
     return False
 
 
-__all__ = ["ConfFile", "Problem", "Section", "encoded", "format", "parse", "stored"]
+__all__ = ["ConfFile", "Problem", "Section", "encoded", "format", "parse", "stored", "with_kept"]

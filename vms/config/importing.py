@@ -71,6 +71,8 @@ class Reading:
     storages: list[str] = field(default_factory=list)
     """The names the file itself uses."""
     snapshots: list[str] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+    """Keys of the main section nobody here knows: they stay in the file, and the machine never sees them."""
     lines: dict[str, int] = field(default_factory=dict)
 
     def owner(self) -> int | None:
@@ -101,7 +103,7 @@ def read(text: str, storage_map: Mapping[str, str], *, operator: bool) -> Readin
     if len(text) > LIMIT or text.count("\n") > LINES:
         raise ConfigError("file", f"is too large: at most {LIMIT} bytes and {LINES} lines are read")
     parsed = conffile.parse(text)
-    if not parsed.main:
+    if not (parsed.main or parsed.kept):
         raise ConfigError("file", "holds no configuration: not one line says 'key: value' as it should")
     found = Reading(mapping=dict(parsed.main), lines=dict(parsed.lines))
     found.snapshots = sorted(parsed.snapshots)
@@ -109,7 +111,11 @@ def read(text: str, storage_map: Mapping[str, str], *, operator: bool) -> Readin
         found.mapping["description"] = parsed.description
     for problem in parsed.problems:
         where = f"[{problem.section}] " if problem.section else ""
-        found.notes.append(Note("warn", f"{where}{problem.text}; left out", problem.line, problem.key))
+        text = f"{where}{problem.text}; left out"
+        if problem.kept and not problem.section:
+            text = f"'{problem.key}' is not understood here; kept in the file, it does nothing"
+        found.notes.append(Note("warn", text, problem.line, problem.key))
+    found.kept = dict(parsed.kept)
     _leave_out(found, operator)
     _drives(found, storage_map)
     _pending(found, parsed, operator)

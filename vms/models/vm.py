@@ -35,6 +35,8 @@ class VM(models.Model):
     ``purge_after`` when it goes for good. ``seed`` is what the cloud-init drive was last made from:
     ``values``, the keys as :func:`vms.config.seeds.sources` gives them; ``custom``, part → SHA-256 of the
     text somebody wrote for it; ``written``, when (ISO 8601).
+    ``foreign`` holds keys of an imported file that nobody here knows: they stand in the VM's file and do
+    nothing.
     Read the configuration with :func:`vms.models.configuration.config_of`; write it with ``save_config``.
     """
 
@@ -69,6 +71,7 @@ class VM(models.Model):
     memory = models.PositiveBigIntegerField(null=True, blank=True, help_text="MiB.")
     options = models.JSONField(default=dict, blank=True)
     pending = models.JSONField(default=dict, blank=True)
+    foreign = models.JSONField(default=dict, blank=True, editable=False)
     digest = models.CharField(max_length=40, blank=True, editable=False)
     parent = models.ForeignKey(
         "vms.Snapshot", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"

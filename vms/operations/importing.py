@@ -27,6 +27,7 @@ from vms.hardware.context import NodeFacts
 from vms.models import VM, AuditEntry, Disk, Node, Storage, Task, Volume
 from vms.models.configuration import check_saved, save_config
 from vms.models.disk import GIB
+from vms.models.usage import facts_in_use
 from vms.operations.create import may_use
 from vms.operations.drafts import check_vmid, finish_draft, new_draft, next_vmid, vmid_taken
 from vms.operations.volumes import keep_volume
@@ -89,6 +90,8 @@ class Plan:
     unique: bool
     creates: tuple[str, ...] = ()
     """The drives whose volumes have to be made."""
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """Keys nobody here knows; they stay with the VM."""
 
     @property
     def ready(self) -> bool:
@@ -98,7 +101,9 @@ class Plan:
     def text(self) -> str:
         """The configuration as it would be, as a file; its password masked."""
         main = masked(self.mapping)
-        return conffile.format(conffile.ConfFile(description=main.pop("description", ""), main=main))
+        description = main.pop("description", "")
+        kept = dict(self.kept)
+        return conffile.format(conffile.ConfFile(description=description, main=main, kept=kept))
 
 
 def plan(text: str, *, node: Node, user: Any, options: Options) -> Plan:
@@ -114,7 +119,7 @@ def plan(text: str, *, node: Node, user: Any, options: Options) -> Plan:
     vmid, notes = _number(reading, options)
     found = Plan(
         vmid, node, dict(reading.mapping), dict(reading.pending), [*notes, *reading.notes], [], {},
-        options.unique,
+        options.unique, kept=reading.kept,
     )  # fmt: skip
     _storages(found, reading, options, user)
     for drive in reading.drives:
@@ -264,18 +269,19 @@ def _rights(found: Plan, user: Any) -> None:
 
 def _judge(found: Plan, reading: Reading) -> None:
     """What the house's rules say to the result. What only keeps it from starting is a warning here."""
+    blocked = {(note.line, note.key) for note in found.notes if note.severity == "block"}
     try:
         check_saved(VM(vmid=found.vmid, node=found.node), found.mapping)
     except ConfigError as errors:
-        told = {(note.line, note.key) for note in found.notes if note.severity == "block"}
         for error in getattr(errors, "errors", (errors,)):
-            line = reading.lines.get(error.key, 0)
-            if (line, error.key) not in told:
-                found.notes.append(Note("block", str(error), line, error.key))
-        return
-    facts = NodeFacts.from_json(found.node.facts)
-    for finding in findings(VMConfig.parse(found.mapping), facts):
+            place = (reading.lines.get(error.key, 0), error.key)
+            if place not in blocked:
+                found.notes.append(Note("block", str(error), *place))
+            blocked.add(place)
+    for finding in findings(VMConfig.parse(found.mapping), facts_in_use(found.node)):
         key = next(iter(finding.keys), "")
+        if (reading.lines.get(key, 0), key) in blocked:
+            continue
         text = f"{finding.text} It would not start so." if finding.severity == "block" else finding.text
         severity: Any = "warn" if finding.severity == "block" else finding.severity
         found.notes.append(Note(severity, text, reading.lines.get(key, 0), key))
@@ -297,7 +303,7 @@ def carry_out(found: Plan, user: Any) -> tuple[VM, Task | None]:
         found.pending |= {key: whole[key] for key in ("cipassword",) if key in whole}
     with transaction.atomic():
         vm = new_draft(user, found.node, vmid=found.vmid)
-        VM.everything.filter(pk=vm.pk).update(pending=found.pending)
+        VM.everything.filter(pk=vm.pk).update(pending=found.pending, foreign=dict(found.kept))
         name = user.get_username() if user is not None else "system"
         AuditEntry.objects.create(username=name, action="import", target=f"VM {vm.vmid}")
         if found.creates:

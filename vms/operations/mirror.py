@@ -57,7 +57,8 @@ def text_of(vm: VM) -> str:
     moment. Raises :class:`ConfigError`.
     """
     main = config_of(vm)
-    found = conffile.ConfFile(description=main.pop("description", ""), main=main | _kept(vm))
+    notes = main.pop("description", "")
+    found = conffile.ConfFile(description=notes, main=main | _kept(vm), kept=dict(vm.foreign))
     older = section(vm.seed.get("values", {}), main) if vm.seed else {}
     if older:
         found.special["cloudinit"] = older

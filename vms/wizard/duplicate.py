@@ -34,6 +34,9 @@ def duplicate(user: Any, source: VM) -> VM:
     if pool is not None and not access.may(user, "VM.Allocate", f"/pool/{pool.name}"):
         pool = None
     vm = drafts.new_draft(user, source.node, pool=pool)
+    if source.foreign:
+        vm.foreign = source.foreign
+        vm.save(update_fields=["foreign"])
     draft = Draft(vm, user)
     full = with_parts(VM.everything.filter(pk=source.pk)).get()
     draft.mapping.update(copied(full, draft))

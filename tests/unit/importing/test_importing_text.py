@@ -48,12 +48,41 @@ def said(found: importing.Reading) -> dict[str, tuple[int, str]]:
 
 def test_what_cannot_stand_is_told_with_its_line() -> None:
     told = said(read())
-    assert told["bogus"][0] == 5
-    assert "unknown setting" in told["bogus"][1]
+    assert told["bogus"] == (5, "'bogus' is not understood here; kept in the file, it does nothing")
     assert told["cores"] == (
         6, "unable to parse value of 'cores' - type check ('integer') failed - got 'four'; left out"
     )  # fmt: skip
     assert told["lock"][0] == 8
+
+
+def test_a_key_nobody_knows_is_kept_in_its_place_in_every_section() -> None:
+    text = (
+        "agent: 1\nbogus: 7\ncores: 2\nnet32: virtio\n\n[PENDING]\nbogus: 8\ncores: 4\n\n"
+        "[special:fleecing]\nfleecing-images: local:x\n\n[snap1]\nodd-key: a b: c\nsnaptime: 1\n"
+    )
+    parsed = conffile.parse(text)
+    assert conffile.format(parsed) == text
+    assert parsed.main == {"agent": "1", "cores": "2"}
+    assert (parsed.kept, parsed.pending_kept) == ({"bogus": "7", "net32": "virtio"}, {"bogus": "8"})
+    assert parsed.snapshots["snap1"].kept == {"odd-key": "a b: c"}
+    assert parsed.unknown == []
+    assert [problem.kept for problem in parsed.problems] == [True] * 4
+    found = read(text)
+    assert found.kept == parsed.kept
+    assert "bogus" not in found.mapping
+    assert "[PENDING]" in said(found)["bogus"][1]
+
+
+def test_what_is_known_today_speaks_for_itself() -> None:
+    assert conffile.with_kept({"cores": "2"}, {"cores": "8", "bogus": "1", "aaa": ""}) == {
+        "aaa": "", "bogus": "1", "cores": "2"
+    }  # fmt: skip
+
+
+def test_only_so_much_is_kept() -> None:
+    long = f"a: {'x' * 5000}\n{'k' * 70}: 1\nb: \x07\nmemory: 512\n"
+    assert conffile.parse(long).kept == {}
+    assert len(read(long).notes) == 3
 
 
 def test_only_an_operator_brings_what_reaches_into_the_node() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,19 @@ from typing import Any
 import pytest
 
 from vms.config import conffile
+from vms.config.vmconfig import VMConfig
 from vms.errors import AccessError, ConfigError, ConfigErrors
+from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
 from vms.models import VM, Node, Storage, Task, Volume
 from vms.models.configuration import config_of, save_config
 from vms.operations import importing, mirror
 from vms.operations.importing import Options, Plan
+from vms.qemu.cmdline import command
 
 pytestmark = pytest.mark.django_db
+
+FACTS = NodeFacts(storages={"local": {"type": "dir", "path": "/srv"}})
+CONTEXT = LaunchContext(vmid=101, facts=FACTS, paths=RuntimePaths.of("/run/x", "/var/log/x", 101))
 
 FILE = """\
 # notes of the old days
@@ -205,6 +212,56 @@ def test_the_mirror_follows(
     with django_capture_on_commit_callbacks(execute=True):
         vm.delete()
     assert not path.exists()
+
+
+def test_a_key_nobody_knows_stays_with_the_vm(
+    place: Node, django_capture_on_commit_callbacks: Callable[..., Any], capsys: Any, client: Any,
+    django_user_model: Any,
+) -> None:  # fmt: skip
+    disk()
+    text = FILE.replace("cores: 2", "hyper-drive: warp, 9: on\ncores: 2")
+    found = plan(place, text)
+    assert "hyper-drive: warp, 9: on\nide2" in found.text
+    note = next(note for note in found.notes if note.key == "hyper-drive")
+    assert (note.severity, note.line) == ("warn", 3)
+    with django_capture_on_commit_callbacks(execute=True):
+        vm, _ = importing.carry_out(found, None)
+    with django_capture_on_commit_callbacks(execute=True):
+        save_config(VM.objects.get(), {**config_of(vm), "cores": "4"})
+    assert "cores: 4\nhyper-drive: warp, 9: on\nide2" in mirror.place("pve1", 101).read_text()
+    assert "hyper-drive" not in config_of(VM.objects.get())
+    argv = command(VMConfig.parse(config_of(vm)), CONTEXT)
+    assert not any("hyper" in word or "warp" in word for word in argv)
+    from vms.cli import show
+
+    assert show.run(argparse.Namespace(command="config", vmid=101, json=False)) == 0
+    assert "hyper-drive: warp, 9: on\nide2" in capsys.readouterr().out
+    client.force_login(django_user_model.objects.create_superuser("root", "", "x"))
+    page = client.get("/vms/101/options").content.decode()
+    assert "Kept, not understood" in page
+    assert "warp, 9: on" in page
+    assert client.post("/vms/create/from/101").status_code == 303
+    assert VM.everything.get(stage="draft").foreign == {"hyper-drive": "warp, 9: on"}
+
+
+def test_a_key_nobody_knows_stays_while_volumes_are_made(place: Node) -> None:
+    text = FILE.replace("cores: 2", "hyper-drive: 9\ncores: 2")
+    vm, task = importing.carry_out(plan(place, text, missing={"scsi0": "empty"}), None)
+    assert task is not None
+    assert VM.everything.get(pk=vm.pk).foreign == {"hyper-drive": "9"}
+
+
+def test_the_rules_look_at_the_other_machines(place: Node) -> None:
+    place.facts = {"threads": 2, "memory": 8 << 30, "qemu_binary": "/usr/bin/q", "qemu_version": "7.2.22"}
+    place.save()
+    other = VM.everything.create(vmid=300, node=place, stage="defined", status="running", cores=5)
+    save_config(other, {"cores": "5", "net0": "virtio=BC:24:11:AA:BB:01"})
+    VM.everything.filter(pk=other.pk).update(status="running")
+    disk()
+    found = plan(place)
+    assert any("already used by net0 of VM 300" in text for text in blocks(found))
+    assert any("7 virtual CPUs share 2 threads" in note.text for note in found.notes)
+    assert not any("virtual CPUs" in note.text for note in plan(place, FILE.replace("cores: 2", "")).notes)
 
 
 def test_a_mirror_is_imported_again(
