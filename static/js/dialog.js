@@ -34,7 +34,7 @@
     });
     dialog.querySelectorAll("[data-confirm]").forEach(arm);
     dialog.showModal();
-    (dialog.querySelector("[autofocus]") ?? dialog.querySelector("input:not([type=hidden]), button"))?.focus();
+    (dialog.querySelector("[autofocus]") ?? dialog.querySelector("input:not([type=hidden]), select, textarea, button"))?.focus();
   });
 
   // Its form went through: the dialog has done its work. A refusal stays inside the dialog.

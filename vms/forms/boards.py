@@ -31,9 +31,9 @@ def machine_type(board: str, version: str) -> str:
     return f"pc-{LABELS[board]}-{version}"
 
 
-def versions(board: str, facts: NodeFacts) -> list[tuple[str, str]]:
-    """The versions of ``board`` this node's QEMU can be, newest first, after "Latest"."""
+def versions(board: str, facts: NodeFacts, word: str = ", pinned when created") -> list[tuple[str, str]]:
+    """The versions of ``board`` this node's QEMU can be, newest first; "Latest" leads, with a ``word``."""
     family = f"pc-{LABELS.get(board, '')}-"
     known = [name.removeprefix(family) for name in facts.machines if name.startswith(family)]
-    latest = f"Latest ({known[0]} today, pinned when created)" if known else "Latest"
+    latest = f"Latest ({known[0]} today{word})" if known else "Latest"
     return [("", latest), *((version, version) for version in known)]

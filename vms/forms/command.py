@@ -6,12 +6,16 @@ The parts are the very ones a launch would use (:func:`vms.qemu.cmdline.parts`);
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from itertools import count
 
+from vms.hardware import is_drive
 from vms.hardware.context import RuntimePaths
+from vms.models.configuration import NEW_DISK, NEW_SEED
 from vms.qemu.explain import Argument, difference
 
 ADDED, REMOVED = "+", "\N{MINUS SIGN}"
@@ -124,3 +128,21 @@ def script(binary: str, now: Sequence[Argument], paths: RuntimePaths, tpm: str =
     options = [shell(argument.words) for argument in now]
     lines.append(" \\\n  ".join([shell((binary,)), *options]))
     return "\n".join(lines)
+
+
+def planned(mapping: Mapping[str, str], vmid: int) -> dict[str, str]:
+    """The configuration with the volumes that will be made, named as they will be."""
+    result = dict(mapping)
+    used = " ".join(mapping.values())
+    free = (number for number in count() if f"/vm-{vmid}-disk-{number}." not in used)
+    for key in sorted(mapping):
+        file, comma, rest = mapping[key].partition(",")
+        new, seed = NEW_DISK.fullmatch(file), NEW_SEED.fullmatch(file)
+        if seed is not None:
+            result[key] = f"{seed[1]}:{vmid}/vm-{vmid}-cloudinit.raw{comma}{rest}"
+        if new is None or not (is_drive(key) or key in ("efidisk0", "tpmstate0")):
+            continue
+        found = re.search(r"(?:^|,)format=(\w+)", rest)
+        kind = "raw" if key == "tpmstate0" else found[1] if found else "qcow2"
+        result[key] = f"{new[1]}:{vmid}/vm-{vmid}-disk-{next(free)}.{kind}{comma}{rest}"
+    return result

@@ -12,15 +12,14 @@ from vms.forms.extras import EXTRAS
 from vms.forms.fields import Choices, sentence
 from vms.forms.hardware import compose, decompose, option_at
 from vms.forms.offers import GIB, gib
-from vms.forms.panel import Fields, Panel, Section, disable, hide
-from vms.hardware import SLOTS, part_of
+from vms.forms.panel import Fields, Section, disable, hide
+from vms.forms.places import BUSES, Plugged, free_slot, replug, split_slot
+from vms.hardware import part_of
 from vms.hardware.osdefaults import os_defaults
 from vms.schema.option import Option, option_table
 
-BUSES = {"ide": "IDE", "sata": "SATA", "virtio": "VirtIO Block", "scsi": "SCSI"}
 FORMATS = ("raw", "qcow2")
 DEFAULT_SIZE = "32"
-BUS_SIZE = {slot.name: slot.count for slot in SLOTS if slot.name in BUSES}
 MODEL_SLOT = "scsi0"
 """The slot whose declarations stand in for options another bus does not have."""
 SECTIONS = (
@@ -44,12 +43,6 @@ _OWN = frozenset(
 )
 
 
-def split_slot(slot: str) -> tuple[str, str]:
-    """``scsi3`` → ``("scsi", "3")``"""
-    bus = slot.rstrip("0123456789")
-    return bus, slot[len(bus) :]
-
-
 def disk_slots(draft: Editing) -> list[str]:
     """The hard disks, by bus and number; CD drives are not among them."""
     found = [
@@ -60,28 +53,11 @@ def disk_slots(draft: Editing) -> list[str]:
     return sorted(found, key=lambda slot: (split_slot(slot)[0], int(split_slot(slot)[1])))
 
 
-def _taken(draft: Editing) -> set[str]:
-    return set(draft.mapping) | draft.reserved
-
-
-def free_index(draft: Editing, bus: str) -> int | None:
-    """The lowest free number on ``bus``; None when it is full. A q35 board has no second disk on an IDE
-    port that every system sees (rule R22)."""
-    taken = _taken(draft)
-    odd = bus == "ide" and "q35" in draft.mapping.get("machine", "")
-    places = range(0, BUS_SIZE[bus], 2 if odd else 1)
-    return next((n for n in places if f"{bus}{n}" not in taken), None)
-
-
 def next_slot(draft: Editing) -> str:
     """Where a further disk goes: the bus most disks use already, ties as the guest system likes it best."""
     used = [split_slot(slot)[0] for slot in disk_slots(draft)]
     wanted = os_defaults(draft.mapping.get("ostype", "other")).bus_priority
-    for bus in sorted(wanted, key=lambda bus: (-used.count(bus), wanted.index(bus))):
-        index = free_index(draft, bus)
-        if index is not None:
-            return f"{bus}{index}"
-    return ""
+    return free_slot(draft, *sorted(wanted, key=lambda bus: (-used.count(bus), wanted.index(bus))))
 
 
 def add_disk(draft: Editing, image: str = "") -> str:
@@ -117,11 +93,7 @@ def tune(draft: Editing, *slots: str) -> None:
 
 def move(draft: Editing, old: str, new: str) -> str:
     """Move the disk in ``old`` to the free slot ``new``; options the new bus lacks are dropped."""
-    parts = decompose(old, draft.mapping[old])
-    known = option_table(part_of(new) or object)
-    draft.rename(old, new)
-    draft.mapping[new] = compose(new, {name: text for name, text in parts.items() if name in known})
-    tune(draft, new)
+    tune(draft, replug(draft, old, new))
     return new
 
 
@@ -133,7 +105,7 @@ def new_size(text: str) -> float:
         return 0
 
 
-class Disks(Panel):
+class Disks(Plugged):
     """One drive of the list at a time."""
 
     slug = "disks"
@@ -142,19 +114,19 @@ class Disks(Panel):
     def slots(self) -> list[str]:
         return disk_slots(self.draft)
 
-    def _known(self, slot: str) -> set[str]:
+    def known(self, slot: str) -> set[str]:
+        """The options a drive in ``slot`` has."""
         return set(option_table(part_of(slot) or object))
 
     def option(self, name: str, slot: str) -> Option:
         if name in EXTRAS:
             return EXTRAS[name]
-        home = slot if name in self._known(slot) else MODEL_SLOT
+        home = slot if name in self.known(slot) else MODEL_SLOT
         option = option_at(f"{home}.{name}")
         return replace(option, kind="bool", choices=(), default=False) if name == "discard" else option
 
     def values(self, slot: str) -> Texts:
         parts = decompose(slot, self.mapping[slot])
-        bus, index = split_slot(slot)
         store, _, size = parts.get("file", "").partition(":")
         found: Texts = {}
         for name in self.names:
@@ -164,7 +136,7 @@ class Disks(Panel):
             found[name] = (text or ("1" if option.default else "0")) if option.kind == "bool" else text
         controller = dict(option_at("scsihw").choices).get(self.mapping.get("scsihw", ""), "LSI 53C895A")
         return found | {
-            "bus": bus, "index": index, "storage": store, "size": size,
+            **self.place_values(slot), "storage": store, "size": size,
             "image": parts.get("import-from", ""),
             "import_storage": parts.get("import-from", "").partition(":")[0],
             "controller": controller,
@@ -174,8 +146,6 @@ class Disks(Panel):
         }  # fmt: skip
 
     def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
-        if name == "bus":
-            return list(BUSES.items())
         if name == "storage":
             return self.draft.offers.storage_choices
         if name in ("import_storage", "image") and "import-from=" not in self.mapping[slot]:
@@ -186,18 +156,22 @@ class Disks(Panel):
             return self.draft.offers.image_choices(values.get("import_storage", ""), values.get(name, ""))
         if name == "format":
             return [pair for pair in self.option(name, slot).choices if pair[0] in FORMATS]
-        return None
+        return super().choices(name, values, slot)
 
     def shape(self, fields: Fields, values: Texts, slot: str) -> None:
-        bus = values.get("bus", "")
+        super().shape(fields, values, slot)
         if "import-from=" in self.mapping[slot]:
             hide(fields, "size")
             fields["storage"].label = "Target Storage"
         else:
             hide(fields, "import_storage", "image")
         fields["controller"].widget.attrs["readonly"] = True
-        if bus != "scsi":
+        if values.get("bus", "") != "scsi":
             hide(fields, "controller")
+        self.shape_behaviour(fields, slot, values.get("bus", ""))
+
+    def shape_behaviour(self, fields: Fields, slot: str, bus: str) -> None:
+        """What a disk on ``bus`` can be told to do."""
         if bus in ("ide", "sata"):
             disable(fields, "IDE and SATA have no IO threads.", "iothread")
             disable(fields, "Only SCSI and VirtIO disks can be read-only.", "ro")
@@ -205,10 +179,9 @@ class Disks(Panel):
             fields["iothread"].note = "Works with the controller 'VirtIO SCSI single' only."
         if bus == "virtio":
             disable(fields, "A VirtIO disk has no such mark.", "ssd")
-        fields["index"].note = f"0 to {BUS_SIZE.get(bus, 31) - 1}"
 
     def check(self, values: Texts, slot: str) -> dict[str, str]:
-        found = self._slot_errors(values, slot)
+        found = super().check(values, slot)
         place = self.draft.offers.place(values.get("storage", ""))
         volid = values.get("image", "")
         image = self.draft.offers.image(volid) if volid else None
@@ -232,22 +205,8 @@ class Disks(Panel):
             data["image"] = here[1][0] if len(here) > 1 else ""
         return super().submit(data, slot)
 
-    def _slot_errors(self, values: Texts, slot: str) -> dict[str, str]:
-        bus, index = values.get("bus", ""), values.get("index", "")
-        if bus not in BUS_SIZE or not index.isdigit():
-            return {}
-        if int(index) >= BUS_SIZE[bus]:
-            last = BUS_SIZE[bus] - 1
-            return {"index": f"{BUSES[bus]} has the places 0 to {last}; {index} is not one of them."}
-        wanted = f"{bus}{int(index)}"
-        if wanted != slot and wanted in _taken(self.draft):
-            free = free_index(self.draft, bus)
-            hint = f" {bus}{free} is free." if free is not None else ""
-            return {"index": f"This device is already in use: {wanted}.{hint}"}
-        return {}
-
     def take(self, good: Texts, values: Texts, slot: str) -> str:
-        slot = self._place(good, values, slot)
+        slot = self.place(good, values, slot)
         parts: Texts = {}
         if {"storage", "size"} & set(good):
             now = decompose(slot, self.mapping[slot])["file"].split(":")
@@ -255,20 +214,26 @@ class Disks(Panel):
             parts["file"] = f"{store}:{good.get('size') or now[1]}"
         if good.get("image"):
             parts["import-from"] = good["image"]
-        if "discard" in good:
-            parts["discard"] = "on" if good["discard"] == "1" else ""
-        if "skip_replication" in good:
-            parts["replicate"] = "0" if good["skip_replication"] == "1" else ""
-        for name in set(good) - (_OWN - {"format"}):
-            option = self.option(name, slot)
-            if name in self._known(slot):
-                same = option.kind == "bool" and good[name] == ("1" if option.default else "0")
-                parts[name] = "" if same else good[name]
-        self._compose(slot, parts, good)
+        self.put_parts(slot, parts | self.parts(good, slot), good)
         tune(self.draft, slot)
         return slot
 
-    def _compose(self, slot: str, parts: Texts, good: Texts) -> None:
+    def parts(self, good: Texts, slot: str) -> Texts:
+        """The changed fields as parts of the drive; those its bus does not know are left out."""
+        found: Texts = {}
+        if "discard" in good:
+            found["discard"] = "on" if good["discard"] == "1" else ""
+        if "skip_replication" in good:
+            found["replicate"] = "0" if good["skip_replication"] == "1" else ""
+        for name in set(good) - (_OWN - {"format"}):
+            option = self.option(name, slot)
+            if name in self.known(slot):
+                same = option.kind == "bool" and good[name] == ("1" if option.default else "0")
+                found[name] = "" if same else good[name]
+        return found
+
+    def put_parts(self, slot: str, parts: Texts, good: Texts) -> None:
+        """Lay ``parts`` over the drive; what cannot stand is noted on its field, the rest is kept."""
         try:
             self.mapping[slot] = compose(slot, parts, self.mapping[slot])
         except ConfigError as error:
@@ -277,21 +242,4 @@ class Disks(Panel):
                 self.draft.blame(slot, name, sentence(single), good.get(name))
             rest = {name: text for name, text in parts.items() if name != error.part}
             if error.part in parts and rest != parts:
-                self._compose(slot, rest, good)
-
-    def _place(self, good: Texts, values: Texts, slot: str) -> str:
-        """Follow a change of bus or number. A new bus takes its next free number unless one was given."""
-        if not {"bus", "index"} & set(good):
-            return slot
-        bus, index = values["bus"], values["index"]
-        if self.draft.typed.get(slot, {}).get("bus"):
-            return slot
-        if "bus" in good and "index" not in good:
-            free = free_index(self.draft, bus)
-            index = "" if free is None else str(free)
-        if not index:
-            self.draft.blame(slot, "bus", f"Every {BUSES[bus]} place is taken; choose another bus.", bus)
-            return slot
-        if f"{bus}{int(index)}" == slot:
-            return slot
-        return move(self.draft, slot, f"{bus}{int(index)}")
+                self.put_parts(slot, rest, good)

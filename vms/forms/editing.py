@@ -27,7 +27,7 @@ class Editing:
         self.typed: dict[str, Texts] = {}
         self.errors: dict[str, Texts] = {}
         self.stash: Texts = {}
-        self.offers = Offers(vm.node, user)
+        self.offers = Offers(vm.node, user, vm)
 
     @property
     def facts(self) -> Any:

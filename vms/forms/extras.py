@@ -135,7 +135,7 @@ class Extras:
     )
     controller: str | None = opt(
         "SCSI Controller",
-        help="The card the SCSI disks hang on. It is chosen on the System tab.",
+        help="The card the SCSI disks hang on: one choice for the whole machine.",
         otherwise="'VirtIO SCSI single' gives each disk a thread of its own.",
         why="What the chosen guest system drives best.",
     )

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from vms import access
-from vms.models import Node, Pool, Storage, StorageStatus, Volume
+from vms.models import VM, Node, Pool, Storage, StorageStatus, Volume
 from vms.models.usage import facts_in_use
 from vms.operations.images import images_to_import
 
@@ -45,12 +45,12 @@ class Place:
 
 
 class Offers:
-    """Everything there is to choose from, each list read once."""
+    """Everything there is to choose from, each list read once. What ``besides`` has itself is free for it."""
 
-    def __init__(self, node: Node, user: Any) -> None:
+    def __init__(self, node: Node, user: Any, besides: VM | None = None) -> None:
         self.node = node
         self.user = user
-        self.facts = facts_in_use(node)
+        self.facts = facts_in_use(node, besides)
 
     @cached_property
     def places(self) -> list[Place]:

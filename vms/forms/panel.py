@@ -5,10 +5,11 @@ A tab of the wizard is one, a dialog of the Hardware page is one; their own rule
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
+from django.forms import BoundField
 from django.http import QueryDict
 
 from vms.errors import ConfigError
@@ -31,12 +32,34 @@ class Section:
     advanced: bool = False
 
 
+@dataclass(frozen=True)
+class Block:
+    """A section that has something to show."""
+
+    legend: str
+    advanced: bool
+    fields: tuple[BoundField, ...]
+    flags: bool = False
+
+
+def blocks(form: OptionForm, sections: Iterable[Section], names: Iterable[str]) -> list[Block]:
+    """The sections of ``form`` as a page shows them; the one called ``flags`` stands for every CPU flag."""
+    found = []
+    for section in sections:
+        flags = section.names == ("flags",)
+        wanted = tuple(name for name in names if name.startswith("flag.")) if flags else section.names
+        fields = tuple(form.group(wanted))
+        if fields:
+            found.append(Block(section.legend, section.advanced, fields, flags))
+    return found
+
+
 class Panel:
     """A group of options of one configuration. ``slot`` is the drive or card being edited; "" on panels that
     hold no list."""
 
-    slug: ClassVar[str]
-    sections: ClassVar[tuple[Section, ...]] = ()
+    slug: str = ""
+    sections: tuple[Section, ...] = ()
     draft: Editing
 
     def __init__(self, draft: Editing) -> None:
@@ -65,6 +88,10 @@ class Panel:
     def option(self, name: str, slot: str) -> Option:
         """The declaration behind field ``name``."""
         return EXTRAS[name] if name in EXTRAS else option_at(self.full(name, slot))
+
+    def required(self, name: str, slot: str) -> bool:
+        """Whether field ``name`` may not be left empty while it is shown."""
+        return name in REQUIRED
 
     def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
         """What can be chosen for ``name`` here and now; None leaves it to the option."""
@@ -95,7 +122,7 @@ class Panel:
         for name in self.names:
             inside = "." in self.full(name, slot) and name not in EXTRAS
             made[name] = form_field(
-                self.option(name, slot), required=name in REQUIRED, inside=inside,
+                self.option(name, slot), required=self.required(name, slot), inside=inside,
                 choices=self.choices(name, values, slot),
             )  # fmt: skip
             made[name].comparison = COMPARISONS.get(name)

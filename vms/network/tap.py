@@ -75,6 +75,30 @@ def open_tap_sync(
     return tap
 
 
+async def replug(vmid: int, index: int, bridge: str, *, tag: int | None = None) -> None:
+    """Move the tap of a running guest's net``index`` to ``bridge`` and VLAN ``tag``; its MTU stays.
+
+    The card is without a network for a moment. Raises :class:`NetworkError`.
+    """
+    await asyncio.to_thread(_replug, tap_name(vmid, index), bridge, tag)
+
+
+def _replug(name: str, bridge: str, tag: int | None) -> None:
+    target = require_bridge(bridge)
+    if tag is not None:
+        _check_tag(target, tag)
+    pyroute2 = _pyroute2()
+    try:
+        with pyroute2.IPRoute() as netlink:
+            [index] = netlink.link_lookup(ifname=name)
+            mtu = int(netlink.get_links(index)[0].get_attr("IFLA_MTU"))
+            # Leaving the bridge forgets the VLANs the port had there.
+            netlink.link("set", index=index, master=0)
+    except (pyroute2.NetlinkError, OSError, ValueError) as error:
+        raise NetworkError(f"network device {name} could not be unplugged: {error}") from error
+    _join(name, target, tag, min(mtu, target.mtu))
+
+
 async def remove_leftovers(vmid: int) -> list[str]:
     """Delete the taps of a VM that does not run; answers their names.
 

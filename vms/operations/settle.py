@@ -12,16 +12,19 @@ from dataclasses import dataclass, replace
 
 from django.db import transaction
 
-from vms.config.pending import NEXT_START, How, verdict
-from vms.errors import ConfigError, VMError
+from vms.config.pending import How, Verdict, verdict
+from vms.config.vmconfig import VMConfig
+from vms.errors import ConfigError, ConfigErrors, VMError
 from vms.models import VM, Disk, Storage, Task
-from vms.models.configuration import drives_of
+from vms.models.configuration import config_of, drives_of
 from vms.models.waiting import Waiting, forget_volumes
 from vms.operations import cloudinit, create
 from vms.operations.base import Context
+from vms.operations.plugging import Change, Machine
 from vms.operations.volumes import keep_volume
 from vms.operations.waiting import fresh_of, fresh_of_now, settle_keys
 from vms.operations.wish import Wish, volume_texts
+from vms.qemu import live
 from vms.storage import base as storage_base
 from vms.tasks import notify
 
@@ -148,22 +151,84 @@ async def take_effect(ctx: Context, keys: Iterable[str]) -> None:
     if ctx.services.guest(ctx.vm.vmid) is not None:
         await while_running(ctx, keys)
         return
-    waiting = await ctx.db(lambda: Waiting.of(fresh_of_now(ctx.vm)))
+    waiting = await ctx.db(now_waiting, ctx.vm)
     await settle(ctx, None)
     for text in said(waiting.changes, {}):
         await ctx.log(text)
 
 
 async def while_running(ctx: Context, keys: Iterable[str]) -> None:
-    """Let each key take effect that can on a running machine."""
-    waiting = await ctx.db(lambda: Waiting.of(fresh_of_now(ctx.vm)))
+    """Let each key take effect that can on a running machine; removals first, memory and CPUs last.
+
+    Raises :class:`ConfigErrors` for what could have and did not; it waits.
+    """
+    waiting = await ctx.db(now_waiting, ctx.vm)
     wanted = {key: waiting.changes[key] for key in keys if key in waiting.changes}
     verdicts = {key: verdict(key, text, waiting.config) for key, text in wanted.items()}
     now = [key for key, one in verdicts.items() if one.how is How.NOW]
     await settle(ctx, now)
-    why = {key: one.why or NEXT_START.why for key, one in verdicts.items() if key not in now}
-    for text in said({key: wanted[key] for key in now}, why):
+    for text in said(now, {key: one.why for key, one in verdicts.items() if one.waits}):
         await ctx.log(text)
+    machine, errors = await Machine.of(ctx, ctx.vm), list[ConfigError]()
+    order = {How.UNPLUG: 0, How.REPLUG: 1, How.PLUG: 2, How.TELL: 3}
+    for key in sorted(
+        (key for key, one in verdicts.items() if one.on_node), key=lambda k: order[verdicts[k].how]
+    ):
+        try:
+            await one_key(ctx, machine, key, verdicts[key])
+        except VMError as error:
+            errors.append(problem(key, error))
+    if errors:
+        raise ConfigErrors(errors)
+
+
+async def one_key(ctx: Context, machine: Machine, key: str, how: Verdict) -> None:
+    """Let one key take effect on a running machine. Raises :class:`VMError`; it goes on waiting then."""
+    waiting = await ctx.db(now_waiting, ctx.vm)
+    after, _ = waiting.settled([key])
+    change = Change(key, waiting.config, after.config)
+    try:
+        await machine.change(change, how)
+    except VMError:
+        if key == "memory":
+            await ctx.db(keep_memory, ctx.vm, await live.plugged_memory(machine.monitor))
+        raise
+    ctx.step(f"told {key}")
+    await settle(ctx, [key])
+    await ctx.db(note_running, ctx.vm, key)
+    await ctx.log(f"changed while it runs: {key}")
+
+
+def problem(key: str, error: VMError) -> ConfigError:
+    """Why a key did not take effect, in PVE's words."""
+    text = error.text if isinstance(error, ConfigError) else str(error)
+    return ConfigError(key, f"hotplug problem - {text}", hint=error.hint or "It waits for the next start.")
+
+
+def now_waiting(vm: VM) -> Waiting:
+    """What waits by the rows as they are now."""
+    return Waiting.of(fresh_of_now(vm))
+
+
+def note_running(vm: VM, key: str) -> None:
+    """The launch record says what runs: ``key`` is there as it is configured now."""
+    with transaction.atomic():
+        fresh = fresh_of(vm)
+        record = fresh.launch.get("config")
+        if not fresh.run_id or not isinstance(record, dict):
+            return
+        text = config_of(fresh).get(key)
+        running = {name: old for name, old in record.items() if name != key} | ({key: text} if text else {})
+        VM.everything.filter(pk=fresh.pk).update(launch={**fresh.launch, "config": running})
+
+
+def keep_memory(vm: VM, mib: int) -> None:
+    """The guest let go of some memory modules only: that is what it has; the rest waits."""
+    with transaction.atomic():
+        fresh = fresh_of(vm)
+        waiting = Waiting.of(fresh)
+        if mib != VMConfig.parse(waiting.config).value("memory").value("current"):
+            replace(waiting, config={**waiting.config, "memory": str(mib)}).store(fresh)
 
 
 async def settle(ctx: Context, keys: list[str] | None) -> None:

@@ -23,7 +23,6 @@ from vms.errors import (
     ConfigError,
     ConfigErrors,
     LaunchError,
-    NetworkError,
     StateError,
     StorageError,
     VMError,
@@ -31,12 +30,13 @@ from vms.errors import (
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
 from vms.models import VM, Volume
 from vms.models.configuration import config_of, with_parts
-from vms.network import tap
 from vms.network.tap import Tap
 from vms.operations import cloudinit, memory
 from vms.operations.base import Context
+from vms.operations.cards import close_all, open_taps
 from vms.operations.memory import Saved
 from vms.operations.reach import unreadable
+from vms.operations.share import share_time
 from vms.operations.waiting import settle_keys
 from vms.qemu import process, statefile, tpm
 from vms.qemu.cmdline import command
@@ -113,13 +113,14 @@ async def bring_up(ctx: Context, vm: VM | None = None, *, state: Saved | None = 
         memory_fd = memory.open_state(ctx, state) if state is not None else None
         if memory_fd is not None:
             held.callback(os.close, memory_fd)
-        taps = await open_taps(ctx, vm)
+        taps = await open_taps(vm.vmid, config)
         held.callback(close_all, taps)
         if "tpmstate0" in mapping:
             await start_tpm(ctx, vm, config)
         argv = command(config, launch_context(ctx, vm, facts, taps, state))
         record, launched = await launch(ctx, vm, config, argv, taps, memory_fd)
     await ctx.log(f"QEMU runs as process {launched.running.pid}")
+    await share_time(ctx, vm, launched.running.pid, mapping)
     if state is None:
         await watch(ctx, vm, launched, record, mapping)
     else:
@@ -219,16 +220,23 @@ async def activate(ctx: Context, vm: VM) -> None:
     for disk in vm.disks.all():
         if disk.volume is None or disk.slot.startswith("unused"):
             continue
-        volume = disk.volume
         try:
-            storage = ctx.services.storage(volume.storage.name, volume.storage.facts())
-            if not volume.storage.enabled:
-                raise StorageError(f"storage '{volume.storage.name}' is switched off")
-            await storage.activate(volume.volid, volume.format)
-        except StorageError as error:
-            errors.append(ConfigError(disk.slot, missing(disk.slot, volume, error)))
+            await activate_volume(ctx, disk.slot, disk.volume)
+        except ConfigError as error:
+            errors.append(error)
     if errors:
         raise ConfigErrors(errors)
+
+
+async def activate_volume(ctx: Context, slot: str, volume: Volume) -> None:
+    """Raise :class:`ConfigError` unless the volume is there, as recorded, and readable by QEMU."""
+    try:
+        storage = ctx.services.storage(volume.storage.name, volume.storage.facts())
+        if not volume.storage.enabled:
+            raise StorageError(f"storage '{volume.storage.name}' is switched off")
+        await storage.activate(volume.volid, volume.format)
+    except StorageError as error:
+        raise ConfigError(slot, missing(slot, volume, error)) from error
 
 
 def missing(slot: str, volume: Volume, error: StorageError) -> str:
@@ -237,42 +245,6 @@ def missing(slot: str, volume: Volume, error: StorageError) -> str:
     if volume.content == Volume.Content.ISO and not advice:
         advice = "Upload the ISO again, choose another, or empty the drive."
     return f"{error} {advice}".strip()
-
-
-async def open_taps(ctx: Context, vm: VM) -> dict[str, Tap]:
-    """A tap for each card on a bridge. All or none stay open."""
-    taps: dict[str, Tap] = {}
-    nics = [nic for nic in vm.nics.all() if nic.bridge]
-    if nics and os.geteuid() != 0:
-        raise ConfigErrors(
-            ConfigError(
-                nic.slot,
-                f"this worker may not plug a guest into bridge '{nic.bridge}': it does not run as root",
-                part="bridge",
-                hint="Run pvelite as root, or choose user-mode networking (no bridge).",
-            )
-            for nic in nics
-        )
-    try:
-        for nic in nics:
-            mtu = str(nic.options.get("mtu", ""))
-            taps[nic.slot] = await tap.open_tap(
-                vm.vmid, int(nic.slot.removeprefix("net")), nic.bridge, tag=nic.tag,
-                mtu=int(mtu) if mtu.isdigit() and int(mtu) > 1 else None,
-            )  # fmt: skip
-    except NetworkError as error:
-        close_all(taps)
-        raise ConfigError(nic.slot, f"{error}", part="bridge", hint=error.hint) from error
-    except BaseException:
-        close_all(taps)
-        raise
-    return taps
-
-
-def close_all(taps: Mapping[str, Tap]) -> None:
-    """Close descriptors; the devices go with them."""
-    for one in taps.values():
-        one.close()
 
 
 async def start_tpm(ctx: Context, vm: VM, config: VMConfig) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.db import transaction
 
 from vms.config.upkeep import is_seed, volumes
-from vms.errors import ConfigError, ConfigErrors
+from vms.errors import ConfigError, ConfigErrors, VMError
 from vms.models import VM, Volume
 from vms.models.configuration import with_parts
 from vms.models.waiting import Waiting, forget_volumes, volumes_named
 from vms.operations.base import NodeServices
 from vms.operations.volumes import snapshots_with
 from vms.tasks import notify
+
+log = logging.getLogger(__name__)
 
 Database = Callable[..., Awaitable[Any]]
 """Runs database work off the event loop."""
@@ -44,6 +47,21 @@ async def settle_keys(
         await services.storage(volume.storage.name, volume.storage.facts()).free(volume.volid)
     await database(apply, vm, keys)
     return [volume.volid for volume in doomed]
+
+
+async def settle_ended(services: NodeServices, database: Database, vm_pk: int) -> None:
+    """The guest has ended: what waited for that becomes the configuration.
+
+    Not under a lock: saved memory, for one, belongs to the configuration that ran. What cannot be applied
+    waits for the next start, which says why.
+    """
+    vm = await database(VM.everything.filter(pk=vm_pk, lock="").exclude(pending={}).first)
+    if vm is None:
+        return
+    try:
+        await settle_keys(services, database, vm)
+    except VMError as error:
+        log.warning("VM %s: what waits was not applied: %s", vm.vmid, error)
 
 
 def doomed_by(vm: VM, keys: list[str] | None) -> list[Volume]:

@@ -9,7 +9,7 @@ from django.urls import reverse
 from vms.errors import VMError
 from vms.forms.command import Command, Place, script, told
 from vms.models import VM, Storage
-from vms.models.configuration import config_of
+from vms.models.waiting import Waiting
 from vms.operations.nextstart import facts_of, parts_of, paths_of, tpm_state
 from vms.qemu.explain import Argument, arguments, tab_of
 from vms.views.words import OPTION_KEYS
@@ -20,32 +20,31 @@ ROWS = dict.fromkeys(("sockets", "cores", "cpu", "vcpus", "numa", "cpulimit"), "
 """Keys that share a line of the Hardware table."""
 SAME = "This command runs now, and the next start runs it again."
 DIFFERENT = "The next start differs from what runs now: + comes, \N{MINUS SIGN} goes."
+CHANGED = "This is what the next start runs. Your last change: + came, \N{MINUS SIGN} went."
 STOPPED = "This is what the next start runs."
 
 
-def next_mapping(vm: VM, config: Mapping[str, str]) -> dict[str, str]:
-    """The configuration with everything that waits for a cold start."""
-    found = {**config, **{str(key): str(text) for key, text in vm.pending.items() if text is not None}}
-    return {key: text for key, text in found.items() if vm.pending.get(key, "") is not None}
-
-
-def command_of(vm: VM) -> Command:
-    """The panel for ``vm``, whose parts were prefetched."""
-    mapping = next_mapping(vm, config_of(vm))
+def command_of(vm: VM, before: Mapping[str, str] | None = None) -> Command:
+    """The panel for ``vm``, whose parts were prefetched. ``before`` is what stood before the last change; a
+    machine that is off is compared with it, one that runs with what runs."""
+    mapping = Waiting.of(vm).effective
     facts = facts_of(vm.node, {row.name: row.facts() for row in Storage.objects.all()})
     try:
         now = arguments(parts_of(vm.vmid, mapping, facts))
     except VMError as error:
         return Command(why_not=str(error))
+    other = vm.launch.get("config") if vm.running else before
     running: list[Argument] | None = None
-    if vm.running and isinstance(vm.launch.get("config"), dict):
+    if isinstance(other, Mapping):
         try:
-            running = arguments(parts_of(vm.vmid, vm.launch["config"], facts))
+            running = arguments(parts_of(vm.vmid, other, facts))
         except VMError:
             running = None
     groups = told(now, running, lambda key: place(vm, key))
     changed = any(line.mark for group in groups for cause in group.causes for line in cause.lines)
-    note = STOPPED if running is None else DIFFERENT if changed else SAME
+    note = (DIFFERENT if changed else SAME) if running is not None else STOPPED
+    if not vm.running:
+        note = CHANGED if changed else STOPPED
     text = script(facts.qemu_binary, now, paths_of(vm.vmid), tpm_state(mapping, facts))
     return Command(text, groups, changed=changed, note=note)
 

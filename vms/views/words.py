@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vms.config.vmconfig import parse_value
 from vms.errors import ConfigError
-from vms.hardware import OPTIONS, SLOTS, slot_of
+from vms.hardware import DRIVE_SLOTS, OPTIONS, slot_of
 from vms.models.configuration import size_bytes
 from vms.schema.option import Option, options_of
 from vms.schema.propstring import PropertyString
 from vms.templatetags.ui import mib, size
 
-SLOT_LABELS = {
-    "ide": "Hard disk", "sata": "Hard disk", "scsi": "Hard disk", "virtio": "Hard disk",
-    "net": "Network device", "usb": "USB device", "hostpci": "PCI device", "serial": "Serial port",
-    "parallel": "Parallel port", "unused": "Unused disk", "virtiofs": "Shared folder", "numa": "NUMA node",
-    "ipconfig": "IP configuration",
-}  # fmt: skip
-HARDWARE_KEYS = ("bios", "vga", "machine", "scsihw")
-DEVICE_SLOTS = ("ide", "sata", "scsi", "virtio")
-LATE_SLOTS = ("net", "usb", "hostpci", "serial", "parallel", "virtiofs", "numa", "unused")
-LATE_KEYS = (("efidisk0", "EFI disk"), ("tpmstate0", "TPM state"))
-EXTRA_KEYS = (("audio0", "Audio device"), ("rng0", "VirtIO RNG"), ("watchdog", "Watchdog"))
 OPTION_KEYS = (
     "name", "onboot", "startup", "ostype", "boot", "tablet", "hotplug", "acpi", "kvm", "freeze", "localtime",
     "startdate", "smbios1", "vmgenid", "agent", "protection", "spice_enhancements", "reboot", "tags",
@@ -52,26 +41,6 @@ class Row:
     anchor: str = ""
 
 
-def hardware_rows(config: Mapping[str, str], pending: Mapping[str, str]) -> list[Row]:
-    """The Hardware page, in Proxmox's order."""
-    rows = [
-        Row(
-            "Memory", memory_words(config), raw_of(config, ("memory", "balloon")),
-            pending_of(pending, "memory", "balloon"), anchor="memory",
-        ),
-        Row(
-            "Processors", processor_words(config), raw_of(config, ("sockets", "cores", "cpu", "numa")),
-            pending_of(pending, "sockets", "cores", "cpu"), anchor="processors",
-        ),
-    ]  # fmt: skip
-    rows += [option_row(key, config, pending) for key in HARDWARE_KEYS]
-    rows += slot_rows(config, pending, DEVICE_SLOTS)
-    rows += named_rows(config, pending, LATE_KEYS)
-    rows += slot_rows(config, pending, LATE_SLOTS)
-    rows += named_rows(config, pending, EXTRA_KEYS)
-    return rows
-
-
 def option_rows(config: Mapping[str, str], pending: Mapping[str, str]) -> list[Row]:
     """The Options page; what nobody set shows what its absence means, muted."""
     return [option_row(key, config, pending) for key in OPTION_KEYS if key in OPTIONS]
@@ -94,38 +63,9 @@ def default_words(option: Option) -> str:
     return f"Default ({value_words(option, option.default)})"
 
 
-def slot_rows(config: Mapping[str, str], pending: Mapping[str, str], names: Iterable[str]) -> list[Row]:
-    """Every used slot of these kinds, in the order of the kinds, lowest number first."""
-    kinds = {slot.name: slot for slot in SLOTS}
-    rows = []
-    for name in names:
-        used = [key for key in kinds[name].keys() if key in config]  # noqa: SIM118  (a Slot is no dict)
-        for key in used:
-            label = "CD/DVD drive" if "media=cdrom" in config[key].split(",") else SLOT_LABELS[name]
-            said = words(key, config[key])
-            rows.append(Row(f"{label} ({key})", said, config[key], pending_of(pending, key), anchor=key))
-    return rows
-
-
-def named_rows(
-    config: Mapping[str, str], pending: Mapping[str, str], names: Iterable[tuple[str, str]]
-) -> list[Row]:
-    """Single keys that are shown only when they are set."""
-    return [
-        Row(label, words(key, config[key]), config[key], pending_of(pending, key), anchor=key)
-        for key, label in names
-        if key in config
-    ]
-
-
 def pending_of(pending: Mapping[str, str], *keys: str) -> str:
     """What waits for a cold start on these keys, in words."""
     return "; ".join(words(key, str(pending[key])) or "removed" for key in keys if key in pending)
-
-
-def raw_of(config: Mapping[str, str], keys: Iterable[str]) -> str:
-    """The configuration's own lines for several keys."""
-    return " · ".join(f"{key}: {config[key]}" for key in keys if key in config)
 
 
 def words(key: str, text: str) -> str:
@@ -199,7 +139,7 @@ def drive_summary(config: Mapping[str, str]) -> list[dict[str, str]]:
     found = []
     for key, text in config.items():
         slot = slot_of(key)
-        if slot and slot[0].name in DEVICE_SLOTS and "media=cdrom" not in text.split(","):
+        if slot and slot[0].name in DRIVE_SLOTS and "media=cdrom" not in text.split(","):
             rest = dict(pair.split("=", 1) for pair in text.split(",")[1:] if "=" in pair)
             shown = rest.get("size") or (f"{text.split(',')[0].partition(':')[2]}G")
             found.append({"key": key, "volume": text.split(",")[0], "size": _size(shown)})

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from vms.forms import disks, network
 from vms.forms.boards import board_of
-from vms.forms.disks import BUSES
 from vms.forms.editing import Texts
 from vms.forms.hardware import read, write
+from vms.forms.places import BUSES, free_index, split_slot
 from vms.hardware.osdefaults import OS_TYPES, os_defaults, os_group
 from vms.wizard import system
 from vms.wizard.drafts import Draft
@@ -50,7 +50,7 @@ def current(draft: Draft, name: str) -> str:
     if name == "tpm":
         return system.System(draft).values("")["tpm"]
     if name.endswith(".bus"):
-        return disks.split_slot(name.partition(".")[0])[0]
+        return split_slot(name.partition(".")[0])[0]
     text = read(draft.mapping, name)
     return board_of(text) if name == "machine.type" else text
 
@@ -61,7 +61,7 @@ def put(draft: Draft, name: str, text: str) -> str:
         draft.stash["tpm"] = text
     elif name.endswith(".bus"):
         old = name.partition(".")[0]
-        free = disks.free_index(draft, text)
+        free = free_index(draft, text)
         if free is not None:
             return f"{disks.move(draft, old, f'{text}{free}')}.bus"
     else:

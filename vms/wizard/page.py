@@ -5,28 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.forms import BoundField
 from django.http import HttpRequest, HttpResponse
 
 from vms.forms import disks, network
 from vms.forms.hardware import OptionForm, decompose
-from vms.forms.panel import Section
+from vms.forms.panel import blocks
 from vms.wizard import follow, life, preview, review
 from vms.wizard.panels import Panels, neighbour
 from vms.wizard.tabs import BY_SLUG
 
 COOKIE = "pvelite-advanced"
 YEAR = 365 * 86400
-
-
-@dataclass(frozen=True)
-class Block:
-    """A section of the form that has something to show."""
-
-    legend: str
-    advanced: bool
-    fields: tuple[BoundField, ...]
-    flags: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,7 @@ def page(request: HttpRequest, panels: Panels, slot: str) -> dict[str, Any]:
     advice = preview.advice(draft)
     context = {
         "draft": draft, "vm": draft.vm, "tab": tab, "slot": slot, "form": form, "steps": panels.steps(),
-        "blocks": _blocks(form, tab.sections, panel.names) if form else (),
+        "blocks": blocks(form, tab.sections, panel.names) if form else (),
         "advanced": _advanced(request, form), "has_advanced": any(part.advanced for part in tab.sections),
         "first": neighbour(slug, -1) == slug, "last": slug == "confirm",
         "chip": follow.chip(draft), "advice": advice, "command": preview.command(panels),
@@ -77,17 +66,6 @@ def _confirm(panels: Panels, advice: list[preview.Advice]) -> dict[str, Any]:
         "blocked": any(item.severity == "block" for item in advice),
         "start": draft.stash.get("start") == "1",
     }  # fmt: skip
-
-
-def _blocks(form: OptionForm, sections: tuple[Section, ...], names: tuple[str, ...]) -> list[Block]:
-    found = []
-    for section in sections:
-        flags = section.names == ("flags",)
-        wanted = tuple(name for name in names if name.startswith("flag.")) if flags else section.names
-        fields = tuple(form.group(wanted))
-        if fields:
-            found.append(Block(section.legend, section.advanced, fields, flags))
-    return found
 
 
 def _advanced(request: HttpRequest, form: OptionForm | None) -> bool:

@@ -16,10 +16,10 @@ from vms.config.privileged import operators_only
 from vms.config.vmconfig import parse_value
 from vms.errors import ConfigError
 from vms.forms import disks, network
-from vms.forms.disks import BUSES
 from vms.forms.editing import Texts
 from vms.forms.fields import TYPED_LIMIT, sentence
 from vms.forms.hardware import compose, decompose
+from vms.forms.places import BUSES
 from vms.hardware import known, part_of, slot_of
 from vms.models.configuration import is_drive
 from vms.wizard import follow, system

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -12,11 +10,10 @@ from django.urls import reverse
 from vms.config.rules import Finding, findings
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, VMError
-from vms.forms.command import Command, Place, script, told
+from vms.forms.command import Command, Place, planned, script, told
 from vms.forms.hardware import decompose
-from vms.hardware import is_drive, part_of
+from vms.hardware import part_of
 from vms.hardware.context import NodeFacts
-from vms.models.configuration import NEW_DISK, NEW_SEED
 from vms.operations.nextstart import facts_of, parts_of, paths_of, tpm_state
 from vms.qemu.explain import Argument, arguments
 from vms.wizard.drafts import Draft, locate
@@ -91,24 +88,6 @@ NOTES = {
     "tpmstate0": ("tpm", "tpm_storage", "tpm_version"),
 }
 """What the System tab remembers about its small disks, which a fix overrules."""
-
-
-def planned(mapping: Mapping[str, str], vmid: int) -> dict[str, str]:
-    """The configuration with the volumes that will be made, named as they will be."""
-    result = dict(mapping)
-    number = 0
-    for key in sorted(mapping):
-        file, comma, rest = mapping[key].partition(",")
-        new, seed = NEW_DISK.fullmatch(file), NEW_SEED.fullmatch(file)
-        if seed is not None:
-            result[key] = f"{seed[1]}:{vmid}/vm-{vmid}-cloudinit.raw{comma}{rest}"
-        if new is None or not (is_drive(key) or key in ("efidisk0", "tpmstate0")):
-            continue
-        found = re.search(r"(?:^|,)format=(\w+)", rest)
-        kind = "raw" if key == "tpmstate0" else found[1] if found else "qcow2"
-        result[key] = f"{new[1]}:{vmid}/vm-{vmid}-disk-{number}.{kind}{comma}{rest}"
-        number += 1
-    return result
 
 
 def command(panels: Panels) -> Command:

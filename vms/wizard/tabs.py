@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vms.forms import disks, memory, network, processors
-from vms.forms.disks import BUSES
 from vms.forms.panel import Section
+from vms.forms.places import BUSES
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import secrets
 import signal
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from vms.host.paths import RunPaths, qemu_user
 from vms.models import Node
 from vms.operations import mirror, trash
 from vms.operations.seed import seed_node
+from vms.operations.waiting import settle_ended
 from vms.tasks import queue
 from vms.worker import autostart, rows
 from vms.worker.database import Database
@@ -77,6 +79,7 @@ class NodeWorker(Worker):
         scanner = Scanner(node, self._db, user)
         ends = Ends(self._db)
         self._services = Services(node, self.boot, settings.home, paths, self._supervisor, scanner, ends)
+        self._supervisor.settle = partial(settle_ended, self._services, self._db)
         self._runner = Runner(self._services, self._db, ends)
         self._survey = Survey(self._services, scanner, self._db, reason)
 

@@ -11,10 +11,12 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from vms.errors import MonitorError, OutcomeUnknown, QemuError
+from vms.host import cgroup
 from vms.host.paths import RunPaths
 from vms.models import VM, Node
 from vms.qemu import process, tpm
@@ -43,6 +45,8 @@ class Supervisor:
         self._db = database
         self._guests: dict[int, LiveGuest] = {}
         self._work: set[asyncio.Task[None]] = set()
+        self.settle: Callable[[int], Awaitable[None]] | None = None
+        """Called with a VM's row number once its process has ended and before its row says so."""
         self.agents = asyncio.Event()
         """Set when a guest's agent came or went."""
 
@@ -89,6 +93,8 @@ class Supervisor:
             elif vm.status != VM.Status.STOPPED or self.paths.vm(vm.vmid).folder.exists():
                 accident = "QEMU ended while no worker was running" if vm.running else ""
                 await self.clean(vm.vmid)
+                if self.settle is not None:
+                    await self.settle(vm.pk)
                 await self._db(rows.store_end, vm.pk, vm.vmid, accident=accident)
 
     async def _adopt(self, vm: VM, found: Running) -> None:
@@ -223,6 +229,8 @@ class Supervisor:
             log.info("VM %s ended: %s", guest.vmid, guest.expected)
         try:
             await self._clean(guest.vmid)
+            if self.settle is not None:
+                await self.settle(guest.vm_id)
         finally:
             async with guest.writing:
                 guest.over = True
@@ -242,6 +250,7 @@ class Supervisor:
         except QemuError as error:
             log.warning("VM %s: %s", vmid, error)
         await asyncio.to_thread(self.paths.clear, vmid)
+        await asyncio.to_thread(cgroup.remove, self.paths.run_dir, vmid)
         marker_path(self.paths.run_dir, vmid).unlink(missing_ok=True)
 
     def _start(self, work: Any) -> None:

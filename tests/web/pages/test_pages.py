@@ -138,7 +138,7 @@ def test_the_page_names_state_node_and_parts(scene: Scene, boss: Client) -> None
         "VirtIO SCSI single",
     ):
         assert words in hardware, words
-    assert hardware.index("Memory") < hardware.index("Processors") < hardware.index("Hard disk")
+    assert hardware.index("Memory") < hardware.index("Processors") < hardware.index("Hard disk (scsi0)")
     options = read(boss, "/vms/101/options")
     assert "Start at boot" in options
     assert "Default (No)" in options

@@ -1,0 +1,124 @@
+/* The Hardware page. A row is chosen with the mouse or the arrows; Enter edits, Delete removes, "a" opens Add; the
+   toolbar acts on the chosen row through that row's own menu. In dialogs, what was typed while an answer was on its
+   way survives it. Without this file every row's link and menu still work. */
+"use strict";
+(() => {
+  const page = document.getElementById("vm-config");
+  const rows = () => [...page.querySelectorAll("[data-row]")];
+  let chosen = "", focused = false;
+
+  const row = () => document.getElementById(chosen);
+  const item = (name) => row()?.querySelector(`[data-act="${name}"] .menu-item`);
+  const act = (name) => item(name)?.click();
+
+  const choose = (target, focus = true) => {
+    chosen = target.id;
+    for (const each of rows()) {
+      each.tabIndex = each === target ? 0 : -1;
+      if (each === target) each.setAttribute("aria-current", "true"); else each.removeAttribute("aria-current");
+    }
+    if (focus) target.focus({ preventScroll: false });
+    tools();
+  };
+
+  // The toolbar's buttons say what the chosen row's menu says.
+  const tools = () => {
+    for (const tool of page.querySelectorAll("[data-tool]")) {
+      const source = item(tool.dataset.tool);
+      const why = !chosen ? "Choose a row first." : source ? source.title : "There is nothing of the kind here.";
+      const off = !source || source.getAttribute("aria-disabled") === "true";
+      tool.setAttribute("aria-disabled", String(off));
+      tool.title = off ? why : "";
+      if (source) tool.querySelector(".word").textContent = source.closest("[data-act]").dataset.label;
+    }
+  };
+  const prepare = () => {
+    page.querySelector("[data-row-tools]")?.removeAttribute("hidden");
+    const target = row() ?? null;
+    if (target) choose(target, focused); else { chosen = ""; tools(); }
+  };
+
+  if (page) {
+    page.addEventListener("click", (event) => {
+      const tool = event.target.closest("[data-tool]");
+      if (tool) { if (tool.getAttribute("aria-disabled") !== "true") act(tool.dataset.tool); return; }
+      const target = event.target.closest("[data-row]");
+      if (target && !event.target.closest("details, button, form")) choose(target, !event.target.closest("a"));
+    });
+    page.addEventListener("dblclick", (event) => {
+      const target = event.target.closest("[data-row]");
+      if (!target || event.target.closest("a, details, button, form")) return;
+      getSelection().removeAllRanges();
+      act("edit");
+    });
+    page.addEventListener("focusin", (event) => { if (event.target.matches("[data-row]")) choose(event.target, false); });
+    page.addEventListener("keydown", (event) => {
+      if (!event.target.matches("[data-row]") || event.ctrlKey || event.metaKey || event.altKey) return;
+      const all = rows(), at = all.indexOf(event.target);
+      const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+      if (to !== undefined) choose(all[Math.max(0, Math.min(all.length - 1, to))]);
+      else if (event.key === "Enter") act("edit");
+      else if (event.key === "Delete") act("remove");
+      else return;
+      event.preventDefault();
+    });
+    document.addEventListener("keydown", (event) => {
+      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.key !== "a") return;
+      if (event.target.closest?.("input, textarea, select, canvas, dialog[open]")) return;
+      const menu = page.querySelector("[data-add]");
+      menu.open = true;
+      menu.querySelector(".menu-item")?.focus();
+      event.preventDefault();
+    });
+    page.addEventListener("htmx:beforeSwap", () => { focused = document.activeElement?.matches("[data-row]") ?? false; });
+    page.addEventListener("htmx:afterSwap", prepare);
+    prepare();
+    const named = location.hash.startsWith("#row-") && document.getElementById(location.hash.slice(1));
+    if (named) choose(named);
+  }
+
+  // Dialogs: every change of a field is looked at by the server, which shows the fields anew.
+  const body = (event) => (event.detail.target?.id === "device-body" ? event.detail.target : null);
+  const fields = (root) => [...root.querySelectorAll("input[name], select[name], textarea[name]")].filter((field) => field.type !== "hidden" && field.type !== "radio");
+  const state = (field) => (field.type === "checkbox" ? String(field.checked) : field.value);
+  const snapshot = (root) => new Map(fields(root).map((field) => [field.name, state(field)]));
+  let sent = null, late = null, open = [];
+
+  document.addEventListener("htmx:beforeRequest", (event) => { const root = body(event); if (root) sent = snapshot(root); });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const root = body(event);
+    if (!root) return;
+    late = sent && event.detail.xhr.status < 400 ? new Map([...snapshot(root)].filter(([name, value]) => sent.get(name) !== value)) : null;
+    open = [...root.querySelectorAll("details[open][id]")].map((each) => each.id);
+    sent = null;
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const root = body(event);
+    if (!root) return;
+    for (const id of open) { const each = document.getElementById(id); if (each) each.open = true; }
+    open = [];
+    let changed = null;
+    for (const field of fields(root)) {
+      const value = late?.get(field.name);
+      if (value === undefined || field.disabled) continue;
+      if (field.type === "checkbox") field.checked = value === "true"; else field.value = value;
+      if (field !== document.activeElement) changed = field;
+    }
+    late = null;
+    ready(root);
+    changed?.dispatchEvent(new Event("change", { bubbles: true }));
+    if (event.detail.xhr.status >= 400) root.querySelector(".error-summary, .notice.is-error")?.focus();
+  });
+
+  // The flag table's search, which is no field.
+  const ready = (root) => { for (const box of root.querySelectorAll("[data-filter]")) box.hidden = false; };
+  document.addEventListener("input", (event) => {
+    const box = event.target.closest(".option-form [data-filter]");
+    if (!box) return;
+    const word = box.value.trim().toLowerCase();
+    for (const each of document.querySelectorAll(`${box.dataset.filter} > tr`)) each.hidden = !each.textContent.toLowerCase().includes(word);
+  });
+  document.addEventListener("change", (event) => { if (event.target.closest("[data-filter]")) event.stopPropagation(); }, true);
+  document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target.id === "dialogs") ready(event.detail.target); });
+  if (document.getElementById("device-body")) ready(document);
+})();

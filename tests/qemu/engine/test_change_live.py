@@ -1,0 +1,313 @@
+"""A running guest is changed through the real worker; it says itself what it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from enginekit import ISO, Engine, until
+from guestkit.media import Media
+
+if TYPE_CHECKING:
+    from vms.models import VM, Task
+
+BOOT = 120
+CONFIG = {
+    "name": "live", "ostype": "l26", "machine": "q35", "memory": "1024", "numa": "1", "cores": "2",
+    "sockets": "1", "vcpus": "1", "hotplug": "network,disk,usb,cpu,memory", "agent": "1", "shares": "0",
+    "balloon": "1024", "scsihw": "virtio-scsi-single", "scsi0": "local:1", "ide2": "none,media=cdrom",
+    "net0": "virtio=BC:24:11:00:00:01", "boot": "order=scsi0;ide2",
+}  # fmt: skip
+HOT_WORDS = "memhp_default_state=online_movable"
+
+
+class Inside:
+    """A shell inside the guest, and its QEMU's own account, for a test that does not run on a loop."""
+
+    def __init__(self, engine: Engine, vmid: int) -> None:
+        self.folder = engine.run_dir / "vm" / str(vmid)
+
+    def shell(self, script: str, within: float = 30) -> str:
+        """What a line of shell printed in the guest; a failure in there fails the test."""
+        return asyncio.run(self._run(script, within))
+
+    async def _run(self, script: str, within: float) -> str:
+        from guestkit.waiting import eventually
+
+        from vms.qemu.agent import Agent
+
+        agent = Agent(self.folder / "agent" / "qga.sock")
+        pid = await agent.run(["/bin/sh", "-ec", script])
+
+        async def ended() -> Any:
+            status = await agent.run_status(pid)
+            return status if status.exited else None
+
+        status = await eventually(ended, f"'{script}' in the guest to end", timeout=within, poll=0.05)
+        said = status.stdout.decode(errors="replace")
+        assert status.exit_code == 0, f"{script}: {status.exit_code}\n{said}{status.stderr!r}"
+        return said
+
+    def says(self, script: str, words: str, within: float = 30) -> str:
+        """Wait until that line of shell prints ``words``."""
+
+        def said() -> str:
+            found = self.shell(script)
+            return found if words in found else ""
+
+        return str(until(said, f"{script}: {words}", within))
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """A QMP command on the operators' socket."""
+
+        async def asked() -> Any:
+            from vms.qemu.monitor import Monitor
+
+            monitor = await Monitor.connect(self.folder / "qmp" / "qmp-ops.sock")
+            try:
+                return await monitor.execute(command, arguments or None)
+            finally:
+                await monitor.close()
+
+        return asyncio.run(asked())
+
+    def plugged(self) -> set[str]:
+        """The ids of QEMU's devices."""
+        found = self.ask("qom-list", path="/machine/peripheral")
+        return {entry["name"] for entry in found if entry["type"].startswith("child<")}
+
+    def nodes(self) -> set[str]:
+        """The names of the top block nodes."""
+        names = {node["node-name"] for node in self.ask("query-named-block-nodes", flat=True)}
+        return {name for name in names if name.startswith("drive-")}
+
+
+def boot_words(engine: Engine, media: Media, words: str = "") -> str:
+    """``args`` that boot the test guest's kernel directly."""
+    for path in (media.kernel, media.initrd):
+        shutil.copy(path, engine.home / path.name)
+        (engine.home / path.name).chmod(0o644)
+    argv = media.direct_boot(words)
+    argv[1], argv[3] = (str(engine.home / path.name) for path in (media.kernel, media.initrd))
+    return shlex.join(argv)
+
+
+def agent_up(engine: Engine, vm: VM) -> None:
+    def up() -> bool:
+        vm.refresh_from_db()
+        return bool(vm.agent.get("up"))
+
+    until(up, "the guest's agent is up", BOOT)
+
+
+@pytest.fixture(scope="module")
+def guest(installation: Engine, guest_media: Media) -> tuple[Engine, VM, Inside]:
+    """One guest for all of this module's tests."""
+    installation.start_redis()
+    installation.start()
+    args = boot_words(installation, guest_media, HOT_WORDS)
+    vm = installation.draft(CONFIG | {"args": args}, 100)
+    installation.do("qmcreate", vm)
+    shutil.copy(ISO, installation.home / "local" / "template" / "iso" / "memtest.iso")
+    from vms.operations.base import submit_on
+
+    installation.end(submit_on("storagescan", node=installation.node, user=None))
+    installation.do("qmstart", vm)
+    agent_up(installation, vm)
+    return installation, vm, Inside(installation, 100)
+
+
+def changed(engine: Engine, vm: VM, within: float = 60, **wish: Any) -> Task:
+    """Change the VM and insist that it went well; fresh rows."""
+    from vms.models.configuration import with_parts
+    from vms.operations.configure import change
+
+    task = engine.end(change(vm, None, **wish), within)
+    told = "\n".join([task.message, *(line.text for line in task.lines.all())])
+    assert task.status == "ok", told
+    vm.__dict__.update(with_parts(type(vm).everything.filter(pk=vm.pk)).get().__dict__)
+    return task
+
+
+def config(vm: VM) -> Mapping[str, str]:
+    from vms.models.configuration import config_of, with_parts
+
+    return config_of(with_parts(type(vm).everything.filter(pk=vm.pk)).get())
+
+
+def test_a_disk_comes_and_goes_and_comes_back(guest: Any) -> None:
+    """Plugged while running, written, detached, attached to another bus: what was written is there."""
+    engine, vm, inside = guest
+    changed(engine, vm, set={"scsi1": "local:1,serial=SECOND"})
+    assert config(vm)["scsi1"] == "local:100/vm-100-disk-1.qcow2,serial=SECOND,size=1G"
+    assert vm.pending == {}
+    assert {"scsi1", "virtioscsi1"} <= inside.plugged()
+    inside.says("facts", "serial=SECOND")
+    disk = re.search(r"disk (\w+) .*serial=SECOND", inside.shell("facts"))
+    assert disk
+    inside.shell(f"echo pattern-of-the-test | dd of=/dev/{disk[1]} bs=512 seek=100 conv=fsync")
+    changed(engine, vm, delete=["scsi1"])
+    assert config(vm)["unused0"] == "local:100/vm-100-disk-1.qcow2"
+    assert not {"scsi1", "virtioscsi1"} & inside.plugged()
+    assert "drive-scsi1" not in inside.nodes()
+    inside.shell("modprobe virtio_blk")
+    changed(engine, vm, set={"virtio2": "local:100/vm-100-disk-1.qcow2,serial=BACK"})
+    assert "unused0" not in config(vm)
+    inside.says("facts", "serial=BACK")
+    disk = re.search(r"disk (\w+) .*serial=BACK", inside.shell("facts"))
+    assert disk
+    assert "pattern-of-the-test" in inside.shell(f"dd if=/dev/{disk[1]} bs=512 skip=100 count=1 2>/dev/null")
+    changed(engine, vm, delete=["virtio2"], force=True)
+    assert engine.images() == ["100/vm-100-disk-0.qcow2"]
+    assert not [key for key in config(vm) if key.startswith("unused")]
+
+
+def test_a_boot_disk_stays(guest: Any) -> None:
+    """Its removal waits; reverted, nothing is left of the wish."""
+    from vms.operations.configure import change
+
+    engine, vm, inside = guest
+    task = engine.end(change(vm, None, delete=["scsi0"]))
+    assert task.status == "error"
+    assert "hotplug problem - can't unplug bootdisk 'scsi0'" in task.message
+    vm.refresh_from_db()
+    assert vm.pending == {"scsi0": None}
+    changed(engine, vm, revert=["scsi0"])
+    assert vm.pending == {}
+    assert "scsi0" in inside.plugged()
+
+
+def test_a_medium_is_changed(guest: Any) -> None:
+    """In and out; and a drive that cannot be plugged waits."""
+    engine, vm, inside = guest
+    changed(engine, vm, set={"ide2": "local:iso/memtest.iso,media=cdrom"})
+    [drive] = [entry for entry in inside.ask("query-block") if entry["qdev"].endswith("ide2")]
+    assert "/iso/memtest.iso" in drive["inserted"]["image"]["filename"]
+    assert (drive["inserted"]["ro"], drive["tray_open"]) == (True, False)
+    changed(engine, vm, set={"ide2": "none,media=cdrom"})
+    assert "drive-ide2" not in inside.nodes()
+    changed(engine, vm, set={"sata5": "none,media=cdrom"})
+    assert vm.pending == {"sata5": "none,media=cdrom", "boot": "order=scsi0;ide2;sata5"}
+    changed(engine, vm, revert=["sata5", "boot"])
+    assert vm.pending == {}
+
+
+def test_limits_of_a_drive(guest: Any) -> None:
+    """Told to QEMU at once, both when they come and when they go."""
+    engine, vm, inside = guest
+    drive = config(vm)["scsi0"]
+
+    def limits() -> Any:
+        found = inside.ask("qom-get", path="/objects/throttle-drive-scsi0", property="limits")
+        return found["bps-write"], found["bps-write-max"], found["iops-total"]
+
+    changed(engine, vm, set={"scsi0": f"{drive},mbps_wr=5,mbps_wr_max=8,iops=100"})
+    assert limits() == (5 << 20, 8 << 20, 100)
+    changed(engine, vm, set={"scsi0": drive})
+    assert limits() == (0, 0, 0)
+    assert config(vm)["scsi0"] == drive
+    changed(engine, vm, set={"scsi0": f"{drive},cache=writeback,iops=7"})
+    assert limits() == (0, 0, 0)
+    assert list(vm.pending) == ["scsi0"]
+    changed(engine, vm, revert=["scsi0"])
+
+
+def test_cards(guest: Any) -> None:
+    """A cable pulled and plugged, a second card, another model, none."""
+    engine, vm, inside = guest
+    changed(engine, vm, set={"net0": "virtio=BC:24:11:00:00:01,link_down=1"})
+    inside.says("facts", "carrier=0")
+    changed(engine, vm, set={"net0": "virtio=BC:24:11:00:00:01"})
+    inside.says("facts", "carrier=1")
+    changed(engine, vm, set={"net1": "virtio=BC:24:11:00:00:02"})
+    inside.says("facts", "mac=bc:24:11:00:00:02")
+    inside.shell("modprobe vmxnet3")
+    changed(engine, vm, set={"net1": "vmxnet3=BC:24:11:00:00:02"})
+    inside.says("facts", "driver=vmxnet3")
+    changed(engine, vm, delete=["net1"])
+    assert "net1" not in inside.plugged()
+    assert "net1" not in config(vm)
+    assert vm.launch["config"]["net0"] == "virtio=BC:24:11:00:00:01"
+    assert "net1" not in vm.launch["config"]
+
+
+def test_processors(guest: Any) -> None:
+    """One more, and one less: under emulation the guest switches it off instead."""
+    engine, vm, inside = guest
+    changed(engine, vm, set={"vcpus": "2"})
+    inside.says("cat /sys/devices/system/cpu/online", "0-1")
+    changed(engine, vm, set={"vcpus": "1"})
+    assert inside.shell("cat /sys/devices/system/cpu/online").strip() == "0"
+    assert "cpu2" in inside.plugged()
+    changed(engine, vm, delete=["vcpus"])
+    inside.says("cat /sys/devices/system/cpu/online", "0-1")
+
+
+def test_memory(guest: Any) -> None:
+    """Two modules come; what the guest lets go of goes."""
+    engine, vm, inside = guest
+    kib = "awk '/^MemTotal/ {print $2}' /proc/meminfo"
+    before = int(inside.shell(kib))
+    changed(engine, vm, set={"memory": "2048"})
+    assert inside.ask("query-memory-size-summary")["plugged-memory"] == 1 << 30
+    until(lambda: int(inside.shell(kib)) - before > 900 << 10, "the guest uses its new memory")
+    changed(engine, vm, set={"memory": "1024"}, within=120)
+    assert inside.ask("query-memory-size-summary").get("plugged-memory", 0) == 0
+    assert config(vm)["memory"] == "1024"
+
+
+def test_balloon(guest: Any) -> None:
+    engine, vm, inside = guest
+    changed(engine, vm, set={"balloon": "512"})
+    until(lambda: inside.ask("query-balloon")["actual"] == 512 << 20, "the guest gives memory back")
+    changed(engine, vm, set={"balloon": "1024"})
+    until(lambda: inside.ask("query-balloon")["actual"] == 1 << 30, "the guest has it again")
+
+
+def test_the_pointer(guest: Any) -> None:
+    engine, vm, inside = guest
+    assert "tablet" in inside.plugged()
+    changed(engine, vm, set={"tablet": "0"})
+    assert "tablet" not in inside.plugged()
+    changed(engine, vm, delete=["tablet"])
+    assert "tablet" in inside.plugged()
+
+
+def test_a_share_of_cpu_time(guest: Any) -> None:
+    """Half a CPU and double weight, read back from the kernel."""
+    from vms.host import cgroup
+
+    engine, vm, _ = guest
+    changed(engine, vm, set={"cpulimit": "0.5", "cpuunits": "200"})
+    found = cgroup.read(engine.run_dir, 100)
+    assert found.pop("cgroup.procs").split() == [str(engine.qemus()[100])]
+    assert {"cpu.shares": "200", "cpu.cfs_quota_us": "50000"}.items() <= found.items() or found == {
+        "cpu.weight": "200", "cpu.max": "50000 100000"
+    }  # fmt: skip
+    changed(engine, vm, delete=["cpulimit", "cpuunits"])
+    assert cgroup.read(engine.run_dir, 100).get("cpu.cfs_quota_us", "-1") == "-1"
+
+
+def test_what_waits_is_applied_when_the_guest_ends(guest: Any) -> None:
+    """Not by a reset; by stop, with the removal of a disk and its volume."""
+    engine, vm, _ = guest
+    changed(engine, vm, set={"sata1": "local:1"})
+    assert engine.images() == ["100/vm-100-disk-0.qcow2", "100/vm-100-disk-1.qcow2"]
+    changed(engine, vm, set={"cores": "1", "vcpus": "1", "ostype": "other"})
+    engine.do("qmreset", vm)
+    assert set(vm.pending) == {"sata1", "cores", "ostype"}
+    engine.do("qmstop", vm)
+    assert vm.pending == {}
+    assert config(vm)["cores"] == "1"
+    assert config(vm)["sata1"] == "local:100/vm-100-disk-1.qcow2,size=1G"
+    engine.do("qmstart", vm)
+    changed(engine, vm, delete=["sata1"], force=True)
+    assert vm.pending == {"!sata1": None}
+    engine.do("qmstop", vm)
+    assert (vm.pending, engine.images()) == ({}, ["100/vm-100-disk-0.qcow2"])
+    assert "sata1" not in config(vm)
