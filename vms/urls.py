@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, path, register_converter
 
 from vms.views import (
     bulk,
+    busmove,
     dashboard,
     device_forms,
     fleet,
@@ -48,6 +49,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("vms/<vmid:vmid>", vm.vm_summary, name="vm_summary"),
     path("vms/<vmid:vmid>/hardware", hardware.vm_hardware, name="vm_hardware"),
     path("vms/<vmid:vmid>/hardware/add/<slug:kind>", device_forms.hardware_add, name="hardware_add"),
+    path("vms/<vmid:vmid>/hardware/bus", busmove.hardware_bus, name="hardware_bus"),
     path("vms/<vmid:vmid>/hardware/fix", removal.hardware_fix, name="hardware_fix"),
     path("vms/<vmid:vmid>/hardware/<slug:row>/edit", device_forms.hardware_edit, name="hardware_edit"),
     path("vms/<vmid:vmid>/hardware/<slug:row>/remove", removal.hardware_remove, name="hardware_remove"),

@@ -1,6 +1,7 @@
 """Every verb. Importing this package registers them in :data:`vms.operations.base.OPERATIONS`."""
 
 from vms.operations import (
+    busmove,
     clone,
     cloudinit,
     configure,
@@ -19,6 +20,7 @@ from vms.operations import (
 )
 
 __all__ = [
+    "busmove",
     "clone",
     "cloudinit",
     "configure",

@@ -9,6 +9,7 @@ from typing import Any
 from django.urls import reverse
 
 from vms import access
+from vms.config.busmove import slow_boot_disk
 from vms.config.rights import OPERATOR, rights
 from vms.config.upkeep import is_unused, volume_of
 from vms.errors import ConfigError
@@ -66,7 +67,7 @@ ALWAYS = "Every machine has this; it can be changed, not removed."
 @dataclass(frozen=True)
 class Action:
     """Something to do with a row. ``reason`` says why it cannot be done now; ``post`` is for what needs no
-    question."""
+    question; a ``page`` does not open in place."""
 
     name: str
     label: str
@@ -75,6 +76,7 @@ class Action:
     post: str = ""
     reason: str = ""
     danger: bool = False
+    page: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ def devices(vm: VM, waiting: Waiting, gate: Gate) -> list[Device]:
     config, changes = waiting.config, waiting.changes
     rows = [group_row(name, config, changes) for name in GROUPS]
     rows += [device_row(key, config, changes) for key in listed({*config, *changes})]
-    return [with_actions(row, vm, gate) for row in rows]
+    slow = slow_boot_disk(waiting.effective)
+    return [with_actions(row, vm, gate, slow) for row in rows]
 
 
 def listed(keys: Iterable[str]) -> list[str]:
@@ -236,10 +239,14 @@ def icon_of(key: str, text: str) -> str:
     return "disc" if is_disc(text) else ICONS.get(kind_of(key) or key, "disk")
 
 
-def with_actions(row: Device, vm: VM, gate: Gate) -> Device:
-    """``row`` with what can be done with it; the first is what Enter does."""
-    actions = (edit_of(row, vm, gate), remove_of(row, vm, gate), revert_of(row, vm, gate))
-    return replace(row, actions=actions)
+def with_actions(row: Device, vm: VM, gate: Gate, slow: str) -> Device:
+    """``row`` with what can be done with it; the first is what Enter does. ``slow``: the boot disk that could
+    be on a faster bus."""
+    actions = [edit_of(row, vm, gate), remove_of(row, vm, gate), revert_of(row, vm, gate)]
+    if row.name == slow:
+        address = reverse("vms:hardware_bus", args=[vm.vmid])
+        actions.insert(1, Action("bus", "Change bus", "plug", address, page=True))
+    return replace(row, actions=tuple(actions))
 
 
 def edit_of(row: Device, vm: VM, gate: Gate) -> Action:

@@ -18,6 +18,7 @@ from vms.forms.sheet import Advice, name_of
 from vms.models import VM
 from vms.models.waiting import Waiting
 from vms.views.asking import full_vm, remembered
+from vms.views.busmove import card_of, wanted
 from vms.views.command import command_of
 from vms.views.devices import TOOLS, Gate, devices, offers
 from vms.views.doors import signed_in
@@ -57,10 +58,12 @@ def page_of(request: HttpRequest, vm: VM, command: Command) -> dict[str, Any]:
     waiting = Waiting.of(vm)
     draft = Editing(vm, request.user, waiting.effective)
     gate = Gate(request.user, vm)
+    card = card_of(vm, waiting, gate, draft.offers)
     return {
         "vm": vm, "tab": "hardware", "command": command, "rows": devices(vm, waiting, gate),
         "offers": offers(draft, gate), "advice": advice_of(draft), "shut": gate.shut(),
-        "tools": TOOLS, "banner": banner_of(request, vm, waiting, command),
+        "card": card if wanted(vm, card) else None, "tools": TOOLS,
+        "banner": banner_of(request, vm, waiting, command),
     }  # fmt: skip
 
 

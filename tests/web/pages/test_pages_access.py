@@ -58,6 +58,7 @@ MATRIX: dict[str, Case] = {
     "vms:hardware_edit": change((101, "memory"), {"memory.current": "1024"}, also_get=True),
     "vms:hardware_remove": change((101, "ide2"), also_get=True),
     "vms:hardware_revert": change((101, "all")),
+    "vms:hardware_bus": change(VMID, {"go": "finish"}, also_get=True),
     "vms:hardware_fix": change(VMID, {"rule": "R28:name"}),
     "vms:vm_options": page(VMID),
     "vms:vm_menu": page(VMID),
