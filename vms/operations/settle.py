@@ -120,6 +120,7 @@ async def clean_up(ctx: Context) -> None:
     for volid in sorted(await there(ctx, storages.values()) - set(before)):
         storage = storages[volid.partition(":")[0]]
         await ctx.services.storage(storage.name, storage.facts()).free(volid)
+        await ctx.db(forget_volumes, ctx.vm, [volid])  # a scan may have found it meanwhile
         await ctx.log(f"removed volume '{volid}', which belonged to nothing yet")
     await ctx.db(lambda: VM.everything.filter(pk=ctx.vm.pk).update(draft={}))
 
@@ -234,7 +235,7 @@ def keep_memory(vm: VM, mib: int) -> None:
 async def settle(ctx: Context, keys: list[str] | None) -> None:
     """Make waiting keys the configuration (``None``: all); volumes that go with them are deleted first."""
     if keys != []:
-        for volid in await settle_keys(ctx.services, ctx.db, ctx.vm, keys):
+        for volid in await settle_keys(ctx.services, ctx.db, ctx.vm, keys, ctx.step):
             await ctx.log(f"removed volume '{volid}'")
 
 

@@ -36,8 +36,9 @@ def fresh_of_now(vm: VM) -> VM:
 
 
 async def settle_keys(
-    services: NodeServices, database: Database, vm: VM, keys: list[str] | None = None
-) -> list[str]:
+    services: NodeServices, database: Database, vm: VM, keys: list[str] | None = None,
+    step: Callable[[str], None] = lambda _name: None,
+) -> list[str]:  # fmt: skip
     """:func:`settle` for somebody who has no task. Answers the volumes that were deleted.
 
     Raises :class:`ConfigErrors` when the result cannot stand; it goes on waiting then.
@@ -45,6 +46,7 @@ async def settle_keys(
     doomed: list[Volume] = await database(doomed_by, vm, keys)
     for volume in doomed:
         await services.storage(volume.storage.name, volume.storage.facts()).free(volume.volid)
+        step(f"deleted {volume.name}")
     await database(apply, vm, keys)
     return [volume.volid for volume in doomed]
 
