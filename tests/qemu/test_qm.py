@@ -133,6 +133,53 @@ def test_the_configuration(qm: Shell, vm: int) -> None:
     assert f"vmid: {vm}" in qm.good("status", str(vm), "--verbose")
 
 
+def test_a_change(qm: Shell, vm: int) -> None:
+    """At once while it is stopped; while it runs, what cannot be is pending."""
+    number = str(vm)
+    said = qm.good("set", number, "--cores", "2", "--description", "two\nlines: 1", "--onboot")
+    assert said.splitlines()[0] == "update: -cores 2 -description two\\nlines: 1 -onboot 1"
+    assert "description: two%0Alines%3A 1" in qm.good("config", number).splitlines()
+    assert "scsi1: successfully created disk" in qm.good("set", number, "--scsi1", "1")
+    qm.good("start", number)
+    said = qm.good("set", number, "--memory", "128", "--delete", "onboot,cores")
+    assert "memory: pending, hotplug of 'memory' is off for this VM" in said
+    pending = qm.good("pending", number).splitlines()
+    assert [line for line in pending if "memory" in line] == ["cur memory: 64", "new memory: 128"]
+    assert "del cores: 2" in pending
+    assert not [line for line in pending if "onboot" in line]
+    assert "memory: 128" in qm.good("config", number).splitlines()
+    assert "memory: 64" in qm.good("config", number, "--current").splitlines()
+    assert {"key": "memory", "current": "64", "pending": "128", "delete": 0} in qm.json("pending", number)
+    qm.good("set", number, "--revert", "memory")
+    assert "new memory" not in qm.good("pending", number)
+    said = qm.refused("set", number, "--memory", "much", "--net0", "virtio,tag=5000")
+    assert said.startswith("qm set: memory.current: 'much' is not a whole number\nnet0.tag: 5000")
+    assert "nothing to change" in qm.refused("set", number)
+    assert "unrecognized arguments: --flying" in qm.refused("set", number, "--flying", "1", code=2)
+    assert "snapshot 'no' does not exist" in qm.refused("config", number, "--snapshot", "no")
+    assert "checksum mismatch" in qm.refused("set", number, "--name", "x", "--digest", "0" * 40)
+
+
+def test_create(qm: Shell, engine: Engine) -> None:
+    """One command; what is wrong is said by key and leaves nothing, neither a draft nor a disk."""
+    from vms.models import VM
+
+    said = qm.refused("create", "300", "--memory", "64", "--scsi0", "nowhere:1", "--boot", "order=net3")
+    assert "scsi0.file: storage 'nowhere' does not exist" in said or "boot.order: net3" in said
+    assert not VM.everything.filter(vmid=300).exists()
+    words = ["--name", "typed", "--memory", "64", "--ostype", "l26", "--scsi0", "1,format=qcow2", "--start"]
+    assert "Execute autostart" in qm.good("create", "300", *words)
+    assert engine.qemus().keys() == {300}
+    assert "name: typed" in qm.good("config", "300").splitlines()
+    assert "VM 300 already exists" in qm.refused("create", "300", "--memory", "64")
+    qm.good("stop", "300")
+    qm.good("destroy", "300", "--now")
+    done = qm("create", "301", "--memory", "64", "--scsi0", "local:100000,format=raw")
+    assert done.returncode == 1
+    assert not VM.everything.filter(vmid=301).exists()
+    assert not [file for file in engine.images() if "301" in file]
+
+
 def test_what_is_refused_at_once(qm: Shell, vm: int) -> None:
     """Exit code 1 and a sentence; 2 for a call that cannot be read."""
     from vms.models import Task

@@ -29,6 +29,9 @@ class Subcommand:
 SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("list", "vms.cli.show", "list the VMs"),
     Subcommand("config", "vms.cli.show", "show a VM's configuration"),
+    Subcommand("pending", "vms.cli.configure", "show what of a VM's configuration waits for its next start"),
+    Subcommand("set", "vms.cli.configure", "change a VM's configuration"),
+    Subcommand("create", "vms.cli.create", "create a VM"),
     Subcommand("status", "vms.cli.show", "show a VM's status"),
     Subcommand("start", "vms.cli.verb", "start a VM"),
     Subcommand("shutdown", "vms.cli.verb", "ask the guest to power off"),

@@ -6,11 +6,12 @@ import argparse
 import json
 from typing import Any
 
-from vms.config.conffile import with_kept
+from vms.config.conffile import encoded, with_kept
 from vms.config.secrets import masked
 from vms.errors import NotFound
 from vms.models import VM
 from vms.models.configuration import config_of, with_parts
+from vms.operations.configure import effective
 
 
 def find(vmid: int) -> VM:
@@ -47,14 +48,28 @@ def _row(vm: VM) -> dict[str, Any]:
 
 
 def show_config(options: argparse.Namespace) -> int:
-    """The configuration, one ``key: value`` a line."""
+    """The configuration the next start uses, one ``key: value`` a line; with ``--current`` what the VM has
+    now, with ``--snapshot`` what it had then."""
     vm = find(options.vmid)
-    mapping = with_kept(masked(config_of(vm)), vm.foreign)
+    if options.snapshot:
+        snapshot = vm.snapshots.filter(name=options.snapshot).first()
+        if snapshot is None:
+            raise NotFound(f"snapshot '{options.snapshot}' does not exist")
+        mapping = masked({key: str(text) for key, text in snapshot.config.items()})
+    else:
+        mapping = with_kept(masked(config_of(vm) if options.current else effective(vm)), vm.foreign)
     if options.json:
         print(json.dumps(mapping, indent=1))
     else:
-        print("\n".join(f"{key}: {value}" for key, value in mapping.items()))
+        print("\n".join(printed(key, mapping[key]) for key in sorted(mapping)))
     return 0
+
+
+def printed(key: str, text: str) -> str:
+    """One line of a configuration; notes are encoded, so that they are one."""
+    if key == "description":
+        text = "%0A".join(encoded(line) for line in text.split("\n"))
+    return f"{key}: {text}"
 
 
 def show_status(options: argparse.Namespace) -> int:
@@ -77,6 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     if parser.get_default("command") != "list":
         parser.add_argument("vmid", type=int, metavar="VMID", help="the VM's number")
+    if parser.get_default("command") == "config":
+        parser.add_argument(
+            "--current", action="store_true", help="what the VM has now, not what waits for its next start"
+        )
+        parser.add_argument("--snapshot", metavar="NAME", help="what it had in that snapshot")
     if parser.get_default("command") == "status":
         parser.add_argument("--verbose", action="store_true", help="say everything that is known")
 

@@ -103,11 +103,17 @@ def locked(vm: VM) -> VM:
 def words(wish: Wish) -> str:
     """What was asked, as a line of a log, without secrets."""
     asked = masked({key: text for key, text in wish.set.items() if key not in wish.brought})
-    found = [f"-{key} {asked[key]}" for key in sorted(asked)]
+    found = [f"-{key} {one_line(asked[key])}" for key in sorted(asked)]
     found += [f"-delete {','.join(wish.delete)}"] if wish.delete else []
     found += [f"-revert {','.join(wish.revert)}"] if wish.revert else []
     found += ["-force"] if wish.force else []
     return f"update: {' '.join(found) or 'nothing'}"
+
+
+def one_line(text: str) -> str:
+    """A value as it fits into a line of a log."""
+    flat = text.replace("\n", "\\n")
+    return flat if len(flat) <= 200 else flat[:199] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def shown_params(wish: Wish) -> dict[str, str]:

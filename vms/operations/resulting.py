@@ -41,7 +41,7 @@ def judge(vm: VM, wish: Wish) -> None:
     if "cicustom" in wish.set:
         snippets.texts(named(VMConfig.parse(result)))
     sshkeys.check(wish.set.get("sshkeys", ""))
-    errors = [*_new_disks(vm, wish), *_doomed(vm, wish, waiting), *_blocked(vm, waiting.effective, result)]
+    errors = [*_new_disks(vm, wish), *_doomed(vm, wish, waiting), *blocked(vm, waiting.effective, result)]
     if errors:
         raise ConfigErrors(errors)
 
@@ -124,7 +124,7 @@ def _doomed(vm: VM, wish: Wish, waiting: Waiting) -> list[ConfigError]:
     return errors
 
 
-def _blocked(vm: VM, before: Mapping[str, str], after: Mapping[str, str]) -> list[ConfigError]:
+def blocked(vm: VM, before: Mapping[str, str], after: Mapping[str, str]) -> list[ConfigError]:
     """The rules that this very change breaks. What was wrong before hinders nobody.
 
     A node nobody has measured yet cannot be judged by.
