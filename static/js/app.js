@@ -50,6 +50,12 @@
     items[(items.indexOf(document.activeElement) + step + items.length) % items.length]?.focus();
   });
 
+  // A form in a menu that went through has done its work.
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const menu = event.target.closest?.("form")?.closest("details.menu");
+    if (menu && event.detail.xhr.status < 400) menu.open = false;
+  });
+
   // A disabled control says why instead of doing anything.
   document.addEventListener("click", (event) => {
     const control = event.target.closest('[aria-disabled="true"]');

@@ -8,7 +8,7 @@
   let chosen = "", focused = false;
 
   const row = () => document.getElementById(chosen);
-  const item = (name) => row()?.querySelector(`[data-act="${name}"] .menu-item`);
+  const item = (name) => row()?.querySelector(`[data-act="${name}"] :is(.menu-item, .btn)`);
   const act = (name) => item(name)?.click();
 
   const choose = (target, focus = true) => {
@@ -66,6 +66,7 @@
       if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.key !== "a") return;
       if (event.target.closest?.("input, textarea, select, canvas, dialog[open]")) return;
       const menu = page.querySelector("[data-add]");
+      if (!menu) return;
       menu.open = true;
       menu.querySelector(".menu-item")?.focus();
       event.preventDefault();

@@ -21,26 +21,28 @@ def full_vm(request: HttpRequest, vmid: int) -> VM:
     return found
 
 
-def asked_for(request: HttpRequest, vm: VM, what: str, task: Task) -> HttpResponse:
+def asked_for(request: HttpRequest, vm: VM, what: str, task: Task, *, tab: str = "hardware") -> HttpResponse:
     """*Requested* is not *reached*: the page says what has become of ``what`` so far."""
     if not task.finished:
-        return done(request, vm, f"{what}: requested.", task)
+        return done(request, vm, f"{what}: requested.", task, tab=tab)
     vm.refresh_from_db(fields=["pending"])
     words = "noted; changes wait for a cold start" if vm.pending else "done"
-    return done(request, vm, f"{what}: {words}.", task)
+    return done(request, vm, f"{what}: {words}.", task, tab=tab)
 
 
-def done(request: HttpRequest, vm: VM, text: str, task: Task | None = None) -> HttpResponse:
+def done(
+    request: HttpRequest, vm: VM, text: str, task: Task | None = None, *, tab: str = "hardware"
+) -> HttpResponse:
     """A sentence about what was asked for: an echo in place for htmx, a message on the page otherwise."""
     if wants_fragment(request):
         context = {"text": text, "tone": "busy", "action": task.label if task else ""}
         context["href"] = reverse("vms:task", args=[task.pk]) if task else ""
         return render(request, "components/toast.html", context)
     messages.info(request, text)
-    return redirect("vms:vm_hardware", vmid=vm.vmid)
+    return redirect(f"vms:vm_{tab}", vmid=vm.vmid)
 
 
-def refused(request: HttpRequest, vm: VM, text: str, status: int) -> HttpResponse:
+def refused(request: HttpRequest, vm: VM, text: str, status: int, *, tab: str = "hardware") -> HttpResponse:
     """The sentence why not: an echo in place for htmx, a message on the page otherwise."""
     if wants_fragment(request):
         answer = render(request, "components/toast.html", {"text": text, "tone": "error"}, status=status)
@@ -49,7 +51,7 @@ def refused(request: HttpRequest, vm: VM, text: str, status: int) -> HttpRespons
             answer["HX-Retarget"], answer["HX-Reswap"] = "#toasts", "beforeend"
         return answer
     messages.error(request, text)
-    return redirect("vms:vm_hardware", vmid=vm.vmid)
+    return redirect(f"vms:vm_{tab}", vmid=vm.vmid)
 
 
 def remember(request: HttpRequest, vm: VM, before: Mapping[str, str]) -> None:

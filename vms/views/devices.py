@@ -191,7 +191,7 @@ def told(name: str, config: Mapping[str, str]) -> str:
         return words.processor_words(config)
     if name not in config and name in ("vga", "machine"):
         return f"Default ({ABSENT[name]})"
-    return words.option_row(name, config, {}).value
+    return words.said(name, config)
 
 
 def raw_of(config: Mapping[str, str], keys: Sequence[str]) -> str:

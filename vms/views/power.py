@@ -154,7 +154,15 @@ def toolbar(user: Any, vm: VM) -> dict[str, Any]:
         "duplicate_reason": "" if access.may_somewhere(user, "VM.Allocate") else NO_ALLOCATE,
         "state": vm_state(vm),
         "doing": being_done(vm),
+        "tags_reason": tags_reason(vm, privileges),
     }
+
+
+def tags_reason(vm: VM, privileges: frozenset[str]) -> str:
+    """Why the tags cannot be changed now; "" when they can."""
+    if "VM.Config.Options" not in privileges:
+        return "You may not: VM.Config.Options on this VM is missing."
+    return f"The VM is locked ({vm.lock}): another operation is working on it." if vm.lock else ""
 
 
 def being_done(vm: VM) -> Shown | None:

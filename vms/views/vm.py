@@ -8,7 +8,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from vms.config.secrets import masked
 from vms.models import VM, Task
 from vms.models.configuration import config_of, with_parts
 from vms.views import words
@@ -66,25 +65,6 @@ def addresses_of(vm: VM) -> list[str]:
             if text and not text.startswith(("127.", "::1", "fe80:")):
                 found.append(text)
     return found
-
-
-@signed_in
-@require_GET
-def vm_options(request: HttpRequest, vmid: int) -> HttpResponse:
-    """What is no hardware: name, start at boot, boot order, agent."""
-    return configuration_page(request, vmid, "options", words.option_rows)
-
-
-def configuration_page(
-    request: HttpRequest, vmid: int, tab: str, rows: Any, more: dict[str, Any] | None = None
-) -> HttpResponse:
-    """A key/value table of the configuration; ``?part=rows`` answers the table alone."""
-    vm = vm_or_404(request, vmid)
-    full = more["vm"] if more else with_parts(VM.objects.filter(pk=vm.pk)).get()
-    pending = {str(key): str(value) for key, value in vm.pending.items()}
-    context = {**(more or {}), "vm": vm, "tab": tab, "rows": rows(masked(config_of(full)), masked(pending))}
-    part = request.GET.get("part") == "rows"
-    return render(request, "vms/_vm_config.html" if part else f"vms/vm_{tab}.html", context)
 
 
 @signed_in

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from vms.config.vmconfig import parse_value
@@ -16,8 +15,8 @@ from vms.templatetags.ui import mib, size
 
 OPTION_KEYS = (
     "name", "onboot", "startup", "ostype", "boot", "tablet", "hotplug", "acpi", "kvm", "freeze", "localtime",
-    "startdate", "smbios1", "vmgenid", "agent", "protection", "spice_enhancements", "reboot", "tags",
-    "description",
+    "startdate", "smbios1", "agent", "protection", "spice_enhancements", "vmstatestorage", "vmgenid",
+    "reboot", "keyboard", "args", "tags", "description",
 )  # fmt: skip
 OPTION_LABELS = {
     "vga": "Display",
@@ -25,35 +24,21 @@ OPTION_LABELS = {
     "smbios1": "SMBIOS settings (type 1)",
     "agent": "QEMU guest agent",
     "boot": "Boot order",
+    "kvm": "KVM hardware virtualisation",
+    "spice_enhancements": "Spice enhancements",
+    "vmstatestorage": "VM state storage",
+    "vmgenid": "VM generation ID",
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line: ``raw`` is the configuration's own text, ``default`` says that nothing was set; ``anchor`` is
-    the key by which an address finds the line."""
-
-    label: str
-    value: str
-    raw: str = ""
-    pending: str = ""
-    default: bool = False
-    anchor: str = ""
+def label_of(key: str) -> str:
+    """What a key is called."""
+    return OPTION_LABELS.get(key, OPTIONS[key].label)
 
 
-def option_rows(config: Mapping[str, str], pending: Mapping[str, str]) -> list[Row]:
-    """The Options page; what nobody set shows what its absence means, muted."""
-    return [option_row(key, config, pending) for key in OPTION_KEYS if key in OPTIONS]
-
-
-def option_row(key: str, config: Mapping[str, str], pending: Mapping[str, str]) -> Row:
-    """A single key."""
-    option = OPTIONS[key]
-    label = OPTION_LABELS.get(key, option.label)
-    if key in config:
-        raw = "" if key in ("name", "description", "tags") else config[key]
-        return Row(label, words(key, config[key]), raw, pending_of(pending, key), anchor=key)
-    return Row(label, default_words(option), "", pending_of(pending, key), default=True, anchor=key)
+def said(key: str, config: Mapping[str, str]) -> str:
+    """A key's value in words, or what its absence means."""
+    return words(key, config[key]) if key in config else default_words(OPTIONS[key])
 
 
 def default_words(option: Option) -> str:
@@ -61,11 +46,6 @@ def default_words(option: Option) -> str:
     if option.default in (None, ""):
         return "Default"
     return f"Default ({value_words(option, option.default)})"
-
-
-def pending_of(pending: Mapping[str, str], *keys: str) -> str:
-    """What waits for a cold start on these keys, in words."""
-    return "; ".join(words(key, str(pending[key])) or "removed" for key in keys if key in pending)
 
 
 def words(key: str, text: str) -> str:
