@@ -234,7 +234,8 @@ def test_a_key_nobody_knows_stays_with_the_vm(
     assert not any("hyper" in word or "warp" in word for word in argv)
     from vms.cli import show
 
-    assert show.run(argparse.Namespace(command="config", vmid=101, json=False)) == 0
+    words = {"command": "config", "vmid": 101, "json": False, "current": True, "snapshot": None}
+    assert show.run(argparse.Namespace(**words)) == 0
     assert "hyper-drive: warp, 9: on\nide2" in capsys.readouterr().out
     client.force_login(django_user_model.objects.create_superuser("root", "", "x"))
     page = client.get("/vms/101/options").content.decode()
