@@ -46,6 +46,7 @@ ROLES: dict[str, frozenset[str]] = {
     "PVEPoolUser": frozenset({"Pool.Audit"}),
     "PVESDNUser": frozenset({"SDN.Audit", "SDN.Use"}),
     "PVESysAdmin": frozenset({"Sys.Audit", "Sys.Console", "Sys.Syslog"}),
+    "PVETemplateUser": frozenset({"VM.Audit", "VM.Clone"}),
     "PVEVMAdmin": _VM_ADMIN,
     "PVEVMUser": _VM_USER,
 }

@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, path, register_converter
 from vms.views import (
     bulk,
     busmove,
+    clone,
     dashboard,
     device_forms,
     fleet,
@@ -62,6 +63,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("vms/<vmid:vmid>/options/<slug:key>/revert", options.option_revert, name="option_revert"),
     path("vms/<vmid:vmid>/notes", notes.vm_notes, name="vm_notes"),
     path("vms/<vmid:vmid>/tags", tags.vm_tags, name="vm_tags"),
+    path("vms/<vmid:vmid>/clone", clone.vm_clone, name="vm_clone"),
+    path("clones/<vmid:pk>", clone.cloning, name="cloning"),
     path("vms/<vmid:vmid>/menu", menu.vm_menu, name="vm_menu"),
     path("vms/<vmid:vmid>/tasks", vm.vm_tasks, name="vm_tasks"),
     path("vms/<vmid:vmid>/ask/<slug:verb>", power.vm_ask, name="vm_ask"),

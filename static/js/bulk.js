@@ -10,7 +10,9 @@
   const tell = () => {
     const all = form.querySelector("[data-all]"), each = boxes(), count = each.filter((box) => box.checked).length;
     if (all) { all.checked = count > 0 && count === each.length; all.indeterminate = count > 0 && count < each.length; }
-    form.querySelector("[data-chosen]").textContent = count ? `${count} chosen` : "None chosen";
+    const said = form.querySelector("[data-chosen]");
+    if (!said) return; // there is nothing to choose from
+    said.textContent = count ? `${count} chosen` : "None chosen";
     for (const button of form.querySelectorAll("[data-bulk]")) button.disabled = !count;
   };
   form.addEventListener("click", (event) => {

@@ -22,7 +22,10 @@ class TemplateParams(Params):
     """What Convert to template can be told."""
 
     disk: str | None = opt(
-        "Disk", max_length=12, help="Make only this drive a base, such as scsi1; all of them without it."
+        "Disk",
+        max_length=12,
+        advanced=True,
+        help="Make only this drive a base, such as scsi1; all of them without it.",
     )
 
 

@@ -19,6 +19,8 @@ TABS = (
     ("options", "Options", "vms:vm_options"),
     ("tasks", "Task history", "vms:vm_tasks"),
 )
+OF_GUESTS = frozenset({"console", "snapshots"})
+"""Tabs that a template does not have: nothing of it ever runs, and its disks stay as they are."""
 
 
 @register.inclusion_tag("vms/_vm_head.html", takes_context=True)
@@ -33,6 +35,8 @@ def vm_head(context: dict[str, Any], vm: VM) -> dict[str, Any]:
 def vm_tabs(vm: VM, current: str) -> dict[str, Any]:
     """The tabs, each an address."""
     tabs = [
-        {"slug": slug, "label": label, "href": reverse(name, args=[vm.vmid])} for slug, label, name in TABS
+        {"slug": slug, "label": label, "href": reverse(name, args=[vm.vmid])}
+        for slug, label, name in TABS
+        if not (vm.template and slug in OF_GUESTS)
     ]
     return {"tabs": tabs, "current": current, "name": f"Pages of VM {vm.vmid}"}

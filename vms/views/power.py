@@ -72,6 +72,11 @@ VERBS: Mapping[str, Verb] = {
             "What the guest had in its memory is lost, as in a power cut. The next start boots.",
             danger=True, also="VM.Config.Disk",
         ),
+        Verb(
+            "template", "qmtemplate", "Convert to template", "template",
+            "Its disks become read-only, and it is never started again: its clones are. "
+            "There is no way back but a full clone.", privilege="VM.Allocate",
+        ),
         Verb("destroy", "qmdestroy", "Remove", "trash", "typed", danger=True, privilege="VM.Allocate"),
     )
 }  # fmt: skip
@@ -110,7 +115,7 @@ def refusal(verb: Verb, vm: VM, privileges: frozenset[str]) -> str:
             return "The VM is hibernated. Resume it first, or discard its saved memory."
         return f"The VM is locked ({vm.lock}) by {holder(vm)}."
     if vm.template and verb.name != "destroy":
-        return "A template is never started."
+        return "It is a template already." if verb.name == "template" else "A template is never started."
     return _wrong_state(verb.name, vm)
 
 
@@ -126,6 +131,10 @@ def _wrong_state(name: str, vm: VM) -> str:
         if protected(vm):
             return f"{said_of(vm)} {SWITCH_OFF}"
         return "The VM runs. Stop it first." if vm.running else ""
+    if name == "template":
+        if vm.running:
+            return "The VM runs. Shut it down first."
+        return "It has snapshots. Delete them first." if vm.snapshots.exists() else ""
     if name in ("shutdown", "reboot", "pause", "hibernate", "stop", "reset") and not vm.running:
         return "The VM is not running."
     if name in ("shutdown", "reboot") and paused:
@@ -150,6 +159,8 @@ def toolbar(user: Any, vm: VM) -> dict[str, Any]:
         "others": [controls[name] for name in ("reboot", "pause", "hibernate", "stop", "reset")],
         "discard": controls["discard"] if asleep(vm) else None,
         "destroy": controls["destroy"],
+        "template": controls["template"],
+        "clone_reason": clone_refusal(user, vm),
         "console_reason": console,
         "duplicate_reason": "" if access.may_somewhere(user, "VM.Allocate") else NO_ALLOCATE,
         "state": vm_state(vm),
@@ -163,6 +174,17 @@ def tags_reason(vm: VM, privileges: frozenset[str]) -> str:
     if "VM.Config.Options" not in privileges:
         return "You may not: VM.Config.Options on this VM is missing."
     return f"The VM is locked ({vm.lock}): another operation is working on it." if vm.lock else ""
+
+
+def clone_refusal(user: Any, vm: VM) -> str:
+    """Why the VM cannot be cloned by this user now, in a sentence; empty when it can."""
+    if not access.may_vm(user, "VM.Clone", vm):
+        return "You may not: VM.Clone on this VM is missing."
+    if not access.may_somewhere(user, "VM.Allocate"):
+        return NO_ALLOCATE
+    if not vm.node.online:
+        return f"Node {vm.node.name} is offline: nothing there can be changed now."
+    return f"The VM is locked ({vm.lock}) by {holder(vm)}." if vm.lock else ""
 
 
 def being_done(vm: VM) -> Shown | None:
@@ -181,7 +203,8 @@ def vm_ask(request: HttpRequest, vmid: int, verb: str) -> HttpResponse:
     chosen = VERBS[verb]
     context: dict[str, Any] = {
         "vm": vm, "verb": chosen, "tab": "summary", "reason": toolbar_reason(request, vm, chosen),
-        "questions": [option for option in options_of(OPERATIONS[chosen.type].params) if not option.hidden],
+        "questions": [option for option in options_of(OPERATIONS[chosen.type].params)
+                      if not (option.hidden or option.advanced)],
     }  # fmt: skip
     if chosen.name == "destroy":
         context.update(what_goes(vm))

@@ -54,8 +54,13 @@ _TASK_SYMBOLS = {
 }
 
 
+TEMPLATE = State("Template", "stopped", "template")
+
+
 def vm_state(vm: VM) -> State:
-    """The VM's state. On a node that is silent only the last known one can be told."""
+    """The VM's state; a template's is to be one. On a silent node only the last known one can be told."""
+    if vm.template:
+        return TEMPLATE if not vm.running else State("Warming up", "busy", "template")
     return state_of(vm.status, vm.node.online, asleep(vm))
 
 

@@ -53,6 +53,7 @@ def begin(user: Any, node: Node, preset: str = "", values: Mapping[str, str] | N
 def drafts_of(user: Any) -> QuerySet[VM]:
     """The drafts a user may resume: their own; an operator's eye sees all."""
     rows = VM.everything.filter(stage=VM.Stage.DRAFT).select_related("node", "owner", "pool")
+    rows = rows.exclude(lock="clone")  # those are clones being made, and nobody's to fill in
     rows = rows if user.is_superuser else rows.filter(owner=user)
     return rows.order_by("-modified")
 

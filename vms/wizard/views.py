@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from vms import access
 from vms.errors import VMError
 from vms.models import VM, Node
-from vms.wizard import actions, life, presets
+from vms.wizard import actions, life, presets, templates
 from vms.wizard.drafts import Draft
 from vms.wizard.duplicate import duplicate as copy_of
 from vms.wizard.page import advanced_cookie, page
@@ -53,6 +53,7 @@ def _start_page(request: HttpRequest, allowed: bool, error: str = "", status: in
         "allowed": allowed, "error": error, "nodes": Node.objects.all(), "presets": presets.PRESETS.items(),
         "values": presets.judged(request.user, presets.asked(given)),
         "preset": given.get("preset") if given.get("preset") in presets.PRESETS else "",
+        "templates": templates.offered(request.user) if allowed else [],
     }  # fmt: skip
     return render(request, "wizard/start.html", context, status=status)
 

@@ -69,6 +69,8 @@ MATRIX: dict[str, Case] = {
     "vms:vm_tasks": page(VMID),
     "vms:vm_ask": page((101, "destroy")),
     "vms:vm_action": change((101, "start")),
+    "vms:vm_clone": change(VMID, {"mode": "full"}, also_get=True),
+    "vms:cloning": page(lambda scene: (scene.task.pk,), allowed=302),
     "vms:trash": page(without=200),
     "vms:trash_ask": page((TRASHED,)),
     "vms:trash_action": change((TRASHED, "restore")),
