@@ -1,13 +1,13 @@
 """VMs with their drives and network cards.
 
 The page shows the configuration in PVE's own words: one line a key, one row a drive, one row a network card.
-All of it is checked together and written by ``save_config``; nothing is saved when one value is wrong, and
-the error stands beside the value.
+All of it is judged together; nothing is saved when one value is wrong, and the error stands beside the value.
+What differs of a VM that exists is asked of its one operation, as at every door; a draft is written at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -22,7 +22,7 @@ from vms.config.privileged import operators_only
 from vms.config.rules import findings
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, ConfigErrors, VMError
-from vms.models import VM, Disk, Nic
+from vms.models import VM, Disk, Nic, Task
 from vms.models.configuration import (
     check_saved,
     config_of,
@@ -34,7 +34,11 @@ from vms.models.configuration import (
     with_parts,
 )
 from vms.models.usage import facts_in_use
-from vms.operations.base import OPERATIONS, submit
+from vms.operations.base import OPERATIONS, check_lock, submit
+from vms.operations.configure import Configure, pending_rows
+from vms.operations.configure import change as change_vm
+from vms.operations.resulting import warnings_of
+from vms.operations.wish import Wish, authorise
 
 SECRET_KEYS = frozenset({"cipassword"})
 """Written elsewhere, never shown: kept as they are."""
@@ -167,17 +171,50 @@ class VMForm(forms.ModelForm[VM]):
         rows = {slot: row for formset in formsets for slot, row in formset.rows().items()}
         self.mapping = {**cleaned["configuration"], **{slot: value for slot, (value, _) in rows.items()}}
         try:
-            check_saved(self.instance, self.mapping)
-            self.judge()
+            self.ask()
         except ConfigErrors as errors:
             for error in errors:
-                if error.key in rows:
-                    text = f"{error.part}: {error.text}" if error.part else error.text
-                    rows[error.key][1].add_error("value", text)
-                    self.add_error(None, f"{error.key} is wrong; see its row. Nothing was saved.")
-                else:
-                    self.add_error("configuration", str(error))
+                self.place(error, rows)
+        except ConfigError as error:
+            self.place(error, rows)
+        except VMError as error:
+            self.add_error(None, f"{error} {error.hint}".strip())
         return cleaned
+
+    def place(self, error: ConfigError, rows: Mapping[str, tuple[str, forms.ModelForm[Any]]]) -> None:
+        """Put an error on the row or field it belongs to."""
+        if error.key in rows:
+            text = f"{error.part}: {error.text}" if error.part else error.text
+            rows[error.key][1].add_error("value", text)
+            self.add_error(None, f"{error.key} is wrong; see its row. Nothing was saved.")
+        else:
+            self.add_error("configuration", str(error))
+
+    def ask(self) -> None:
+        """Judge what was typed as its door will. Raises :class:`VMError`."""
+        vm = self.instance
+        if vm.stage != VM.Stage.DEFINED:
+            check_saved(vm, self.mapping)
+            self.judge()
+            return
+        if not (self.changed or self.removed):
+            return
+        wish = Wish.read(vm, self.changed, self.removed)
+        check_lock(Configure(), vm)
+        authorise(self.request.user, vm, wish)
+        Configure().judge(vm, wish)
+        self.warnings = warnings_of(vm, self.mapping)
+
+    @property
+    def changed(self) -> dict[str, str]:
+        """Key → text of what is not as it is."""
+        before = config_of(self.instance)
+        return {key: text for key, text in self.mapping.items() if before.get(key) != text}
+
+    @property
+    def removed(self) -> list[str]:
+        """The keys that are there and shall not be."""
+        return [key for key in config_of(self.instance) if key not in self.mapping]
 
     def judge(self) -> None:
         """Ask the rules, as every door does: blocking findings become errors, warnings are told later.
@@ -198,8 +235,8 @@ class VMForm(forms.ModelForm[VM]):
 class VMAdmin(admin.ModelAdmin[VM]):
     form = VMForm
     inlines = [DiskInline, NicInline]
-    fields = ["vmid", "stage", "node", "status", "lock", "owner", "pool", "configuration"]
-    readonly_fields = ["vmid", "stage", "node", "status", "lock", "owner"]
+    fields = ["vmid", "stage", "node", "status", "lock", "owner", "pool", "configuration", "waits"]
+    readonly_fields = ["vmid", "stage", "node", "status", "lock", "owner", "waits"]
     list_display = ["vmid", "name", "node", "stage", "status", "lock", "ostype", "cores", "memory"]
     list_filter = ["stage", "status", "node", "pool", "template"]
     search_fields = ["=vmid", "name", "tags", "nics__mac"]
@@ -226,15 +263,30 @@ class VMAdmin(admin.ModelAdmin[VM]):
 
     def save_model(self, request: HttpRequest, obj: VM, form: Any, change: bool) -> None:
         VM.everything.filter(pk=obj.pk).update(pool=obj.pool)
-        save_config(obj, form.mapping)
         for text in form.warnings:
             self.message_user(request, text, messages.WARNING)
-        if obj.running:
-            self.message_user(
-                request,
-                "The VM is running: it keeps what it has until it is shut down and started.",
-                messages.WARNING,
-            )
+        if obj.stage != VM.Stage.DEFINED:
+            save_config(obj, form.mapping)
+        elif form.changed or form.removed:
+            try:
+                self.tell(request, change_vm(obj, request.user, set=form.changed, delete=form.removed))
+            except VMError as error:  # somebody else was quicker between the page's check and this
+                self.message_user(request, f"Not changed: {error}", messages.ERROR)
+
+    def tell(self, request: HttpRequest, task: Task) -> None:
+        """Say what became of a change: done, waiting for the next start, or under way."""
+        if not task.finished:
+            self.message_user(request, f"{task.label}: submitted.")
+        for line in task.lines.filter(text__contains=": pending, "):
+            key, _, why = line.text.partition(": pending, ")
+            self.message_user(request, f"Pending: {key}, {why}", messages.WARNING)
+
+    @admin.display(description="Pending")
+    def waits(self, obj: VM) -> str:
+        """What the next start changes, a line a key."""
+        rows = [row for row in pending_rows(obj) if row.waits]
+        told = [f"{row.key}: {'is removed' if row.delete else row.pending}" for row in rows]
+        return "\n".join(told) or "nothing"
 
     def get_actions(self, request: HttpRequest) -> Any:
         """Django's own actions, and the power verbs as submitted operations."""

@@ -110,7 +110,6 @@ def test_a_new_row_is_a_new_drive_and_a_removed_one_goes(admin, vm):
         ("nics-0-value", f"virtio={MAC},tag=5000", "tag"),
         ("disks-0-value", "nowhere:101/vm-101-disk-0.qcow2", "storage"),
         ("disks-0-value", "local:101/vm-101-disk-7.qcow2", "no volume"),
-        ("disks-0-value", "local:8", "new disk"),
         ("disks-0-slot", "scsi99", "slot"),
         ("configuration", "cores: 0", "cores"),
         ("configuration", "flying: 1", "flying"),
@@ -128,6 +127,32 @@ def test_a_wrong_value_is_named_and_nothing_is_saved(admin, vm, field, value, wo
     assert words in text
     assert value in text, "what was typed is kept"
     assert config_of(VM.everything.get(pk=vm.pk)) == before
+
+
+def test_a_running_vm_is_changed_as_at_every_door(admin, vm):
+    """Its name at once, its cores at the next start, a new disk by a task; the page says so."""
+    VM.everything.filter(pk=vm.pk).update(status="running")
+    data = page_data(admin, vm)
+    data["configuration"] = data["configuration"].replace("name: web-01", "name: db-01") + "\nnuma: 1"
+    assert post(admin, vm, data).status_code == 302
+    fresh = VM.everything.get(pk=vm.pk)
+    assert (fresh.name, fresh.pending) == ("db-01", {"numa": "1"})
+    page = admin.get(reverse("admin:vms_vm_change", args=[vm.pk])).content.decode()
+    assert "Pending: numa, it takes effect at the next start" in page
+    data = page_data(admin, vm)
+    data["disks-2-slot"], data["disks-2-value"] = "scsi5", "local:4"
+    data["disks-TOTAL_FORMS"] = "3"
+    assert post(admin, vm, data).status_code == 302
+    task = Task.objects.get(type="qmconfig", status="queued")
+    assert (task.params, task.username) == ({"set": '{"scsi5": "local:4"}'}, "root")
+
+
+def test_a_locked_vm_is_not_changed(admin, vm):
+    data = page_data(admin, vm)
+    VM.everything.filter(pk=vm.pk).update(lock="backup")
+    data["configuration"] += "\nnuma: 1"
+    response = post(admin, vm, data)
+    assert "is locked (backup)" in response.content.decode()
 
 
 def test_a_mac_of_another_vm_is_refused(admin, vm, node):
