@@ -2,6 +2,7 @@
 
 from vms.models.access import AclEntry, AuditEntry
 from vms.models.disk import Disk
+from vms.models.metric import Metric
 from vms.models.nic import Nic
 from vms.models.node import Node
 from vms.models.pool import Pool
@@ -16,6 +17,7 @@ __all__ = [
     "AclEntry",
     "AuditEntry",
     "Disk",
+    "Metric",
     "Nic",
     "Node",
     "Pool",

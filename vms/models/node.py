@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
 
@@ -21,6 +21,7 @@ class Node(models.Model):
     """One host with a worker.
 
     ``facts`` is what the worker measured at its start (:class:`vms.hardware.context.NodeFacts` as JSON);
+    ``usage`` is the last look at how busy it is (:mod:`vms.worker.meter`);
     ``boot`` identifies the worker's present life, so that rows of an earlier life can be told apart.
     """
 
@@ -40,6 +41,12 @@ class Node(models.Model):
         help_text="By probe, a node uses KVM when it really runs guests and emulation (TCG) otherwise.",
     )
     facts = models.JSONField(default=dict, blank=True, editable=False)
+    balloon_target = models.PositiveSmallIntegerField(
+        default=80,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Percent of the node's memory in use above which guests with a minimum give memory back.",
+    )
+    usage = models.JSONField(default=dict, blank=True, editable=False)
     boot = models.CharField(max_length=32, blank=True, editable=False)
     heartbeat = models.DateTimeField(null=True, blank=True, editable=False)
 

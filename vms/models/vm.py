@@ -29,6 +29,7 @@ class VM(models.Model):
     ``status`` is what was last observed of its process, ``lock`` what is being done to it (PVE's words),
     ``launch`` the record of its present or last run: pid, start time, machine version, configuration.
     ``options`` holds every configuration key that has no column, ``pending`` what waits for a cold start.
+    ``usage`` is the last look at how busy it is (:mod:`vms.worker.meter`).
     ``parent`` is the snapshot the current state comes from. ``vmstate`` holds saved memory (of a hibernated
     VM, or of a template whose clones begin running) and ``saved`` what is needed to read it again.
     ``guard`` says why and by whom protection was switched on; ``trash`` who threw the VM away and when, and
@@ -90,6 +91,7 @@ class VM(models.Model):
     lock = models.CharField(max_length=20, blank=True, editable=False)
     run_id = models.CharField(max_length=32, blank=True, editable=False)
     launch = models.JSONField(default=dict, blank=True, editable=False)
+    usage = models.JSONField(default=dict, blank=True, editable=False)
     agent = models.JSONField(default=dict, blank=True, editable=False)
 
     owner = models.ForeignKey(

@@ -32,8 +32,10 @@ from vms.operations.seed import seed_node
 from vms.operations.waiting import settle_ended
 from vms.tasks import queue
 from vms.worker import autostart, rows
+from vms.worker.balloon import Balloonist
 from vms.worker.database import Database
 from vms.worker.ends import Ends
+from vms.worker.meter import Meter
 from vms.worker.runner import Runner
 from vms.worker.sampler import Sampler
 from vms.worker.services import Services
@@ -76,6 +78,7 @@ class NodeWorker(Worker):
         paths = RunPaths(settings.run_dir, settings.log_dir, user)
         self._supervisor = Supervisor(node, paths, self._db)
         self._sampler = Sampler(self._supervisor, self._db)
+        self._meter = Meter(node, self._supervisor, self._db, Balloonist(node, self._supervisor, self._db))
         scanner = Scanner(node, self._db, user)
         ends = Ends(self._db)
         self._services = Services(node, self.boot, settings.home, paths, self._supervisor, scanner, ends)
@@ -94,7 +97,7 @@ class NodeWorker(Worker):
         loops = [
             self.listener(self.channels[0]), self.pump(), self._every(HEARTBEAT, self._beat),
             self._every(SURVEY, self._survey.again), self._every(TRASH, self._empty_trash),
-            self._sampler.run(),
+            self._meter.run(), self._sampler.run(),
         ]  # fmt: skip
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
         log.info("worker of node %s is ready (process %s)", self.node.name, os.getpid())
