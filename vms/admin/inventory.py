@@ -12,7 +12,10 @@ from django.http import HttpRequest
 from vms.admin.readonly import ReadOnlyAdmin, ReadOnlyInline
 from vms.models import Node, Pool, Storage, StorageStatus, Volume
 
-CONTENT = (("images", "Disk images"), ("iso", "ISO images"))
+CONTENT = (
+    ("images", "Disk images"), ("iso", "ISO images"), ("import", "Images to import"),
+    ("snippets", "Snippets"),
+)  # fmt: skip
 
 
 class StorageStatusInline(ReadOnlyInline):

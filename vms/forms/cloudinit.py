@@ -110,10 +110,9 @@ class Sheet:
         self._shape(fields)
         form = OptionForm(fields, self.values, prefix="ci")
         form.full_clean()
-        for name in list(form.errors):
-            if name not in self.errors:
-                del form.errors[name]  # what was not sent yet is nobody's fault
-        form.blame(self.errors)
+        form.errors.clear()  # whoever carries the change out says what is wrong with it
+        for name, text in self.errors.items():
+            form.add_error(name if name in form.fields else None, text)
         return form
 
     def _option(self, name: str) -> Option:
@@ -135,7 +134,15 @@ class Sheet:
 
     def _shape(self, fields: dict[str, OptionField | OptionFlag]) -> None:
         if "sshkeys" in fields:
-            fields["sshkeys"].widget = KeysText(attrs={"rows": 6, "spellcheck": "false", "class": "mono"})
+            fields["sshkeys"].widget = KeysText(
+                attrs={"rows": 6, "wrap": "off", "spellcheck": "false", "class": "mono"}
+            )
+        for name, modes in (("mode4", MODES4), ("mode6", MODES6)):
+            if name in fields:
+                fields[name].widget = forms.RadioSelect(choices=modes)
+        for name, (label, help_text) in _ADDRESSES.items():
+            if name in fields:
+                fields[name].label, fields[name].help_text = label, help_text
         if "cipassword" in fields:
             fields["cipassword"].widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
             if self.mapping.get("cipassword"):
@@ -179,10 +186,14 @@ class Sheet:
         return " ".join(rest)
 
 
-def _extra(name: str, label: str, help: str, kind: Any = "enum") -> Option:
+def _extra(name: str, label: str, help: str, kind: Any = "str") -> Option:
     return Option(name=name, attr=name, kind=kind, label=label, help=help)
 
 
+_ADDRESSES = {
+    "ip": ("IPv4 address", "With its prefix, as in 192.0.2.10/24."),
+    "ip6": ("IPv6 address", "With its prefix, as in 2001:db8::10/64."),
+}
 _REMOVE = _extra("remove", "Remove it", "Without a password the user logs in with a key only.", "bool")
 _MODE4 = _extra("mode4", "IPv4", "How the card gets its IPv4 address.")
 _MODE6 = _extra("mode6", "IPv6", "How the card gets its IPv6 address.")

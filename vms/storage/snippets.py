@@ -8,6 +8,7 @@ make us read or replace a file elsewhere. The calls block: use them from a threa
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -96,7 +97,8 @@ def _bytes(directory: int, name: str) -> bytes:
     try:
         descriptor = os.open(name, os.O_RDONLY | _FILE, dir_fd=directory)
     except OSError as error:
-        raise StorageError(f"'{name}' cannot be opened: {error.strerror}") from error
+        what = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be opened: {error.strerror}"
+        raise StorageError(f"'{name}' {what}") from error
     try:
         status = os.fstat(descriptor)
         problem = oddity(status)

@@ -16,6 +16,7 @@ TABS = (
     ("summary", "Summary", "vms:vm_summary"),
     ("console", "Console", "console:vm_console"),
     ("hardware", "Hardware", "vms:vm_hardware"),
+    ("cloudinit", "Cloud-Init", "vms:vm_cloudinit"),
     ("options", "Options", "vms:vm_options"),
     ("tasks", "Task history", "vms:vm_tasks"),
 )

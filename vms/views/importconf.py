@@ -19,18 +19,20 @@ from django.views.decorators.http import require_http_methods
 
 from vms import access
 from vms.config.importing import LIMIT, decode
+from vms.config.snippets import LIMIT as SNIPPET_LIMIT
 from vms.errors import ConfigError, VMError
 from vms.models import Node
 from vms.models.vm import VMID_MAX, VMID_MIN
 from vms.operations.importing import MISSING, Options, Plan, carry_out, plan
 from vms.views.doors import sentence, signed_in
 
-ADDRESS = "vms:importconf"
+TAKES = {"vms:importconf": LIMIT, "vms:snippet_new": SNIPPET_LIMIT, "vms:snippet_edit": SNIPPET_LIMIT}
+"""Addresses whose form carries a small text file, and the bytes it may have."""
 DENIED = "No role of yours holds VM.Allocate; ask an operator for one such as PVEVMAdmin."
 
 
 class TextHandler(FileUploadHandler):
-    """Takes the small text file of this page's form into memory; every other address is others' business."""
+    """Takes the small text file of such a form into memory; every other address is others' business."""
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
@@ -39,14 +41,14 @@ class TextHandler(FileUploadHandler):
             match = resolve(self.request.path_info) if self.request is not None else None
         except Resolver404:
             return
-        if match is not None and match.view_name == ADDRESS:
-            self.chunks = []
+        if match is not None and match.view_name in TAKES:
+            self.chunks, self.limit = [], TAKES[match.view_name]
             raise StopFutureHandlers
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
         if self.chunks is None:
             return raw_data
-        if start + len(raw_data) > LIMIT + (1 << 16):
+        if start + len(raw_data) > self.limit + (1 << 16):
             raise StopUpload(connection_reset=True)
         self.chunks.append(raw_data)
         return None

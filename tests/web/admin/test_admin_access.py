@@ -10,7 +10,7 @@ from django.db import models
 from django.urls import reverse
 
 from console.models import ConsoleTicket
-from vms.models import VM, AclEntry, AuditEntry, Node, Pool, Storage, StorageStatus, Task, Volume
+from vms.models import VM, AclEntry, AuditEntry, Node, Pool, Snippet, Storage, StorageStatus, Task, Volume
 
 pytestmark = pytest.mark.django_db
 
@@ -31,6 +31,7 @@ def rows() -> dict[type[models.Model], models.Model]:
         vm,
         Volume.objects.create(storage=storage, node=node, name="iso/a.iso", content="iso", format="raw"),
         Pool.objects.create(name="dev"),
+        Snippet.objects.create(storage=storage, name="web.yaml"),
         Task.objects.create(type="qmstart", node=node, vm=vm, vmid=101),
         AclEntry.objects.create(path="/vms", user=user, role="PVEVMUser"),
         AuditEntry.objects.create(action="login", username="anna"),

@@ -32,5 +32,6 @@ def cloudy(scene: Any) -> Any:
     Nic.objects.create(vm=scene.vm, slot="net0", model="virtio", mac="BC:24:11:00:00:01", bridge="vmbr0")
     scene.vm.options |= {"ciuser": "ada", "cipassword": "$5$salt$hash", "ipconfig0": "ip=dhcp"}
     scene.vm.save(update_fields=["options"])
+    Disk.objects.filter(vm=scene.vm, slot="ide2").update(size=600 << 20)
     scene.folder.mkdir(parents=True, exist_ok=True)
     return scene

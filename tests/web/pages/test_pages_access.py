@@ -14,7 +14,7 @@ from django.core import serializers
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from vms.models import VM, Task
+from vms.models import VM, Disk, Snippet, SnippetVersion, Task, Volume
 
 pytestmark = pytest.mark.django_db
 
@@ -46,6 +46,7 @@ def change(args: Any = (), data: Any = None, without: int = 404, allowed: int = 
 
 
 VMID = (101,)
+SNIPPET = ("local", "u.yaml")
 MATRIX: dict[str, Case] = {
     "login": Case(200, 302, 302),
     "logout": change(without=302),
@@ -60,6 +61,19 @@ MATRIX: dict[str, Case] = {
     "vms:hardware_revert": change((101, "all")),
     "vms:hardware_bus": change(VMID, {"go": "finish"}, also_get=True),
     "vms:hardware_fix": change(VMID, {"rule": "R28:name"}),
+    "vms:vm_cloudinit": page(VMID),
+    "vms:cloudinit_edit": change((101, "user"), {"ciuser": "ada"}, also_get=True),
+    "vms:cloudinit_add": change(VMID, {"storage": "local"}),
+    "vms:cloudinit_regenerate": change(VMID),
+    "vms:cloudinit_dump": page((101, "user")),
+    "vms:snippets": page(without=200),
+    "vms:snippet_new": change(data={"go": "check"}, without=403, allowed=422, also_get=True),
+    "vms:snippet": page(SNIPPET),
+    "vms:snippet_edit": change(SNIPPET, {"go": "check"}, allowed=422, also_get=True),
+    "vms:snippet_file": change(SNIPPET, {"go": "write"}),
+    "vms:snippet_remove": change(SNIPPET, also_get=True),
+    "vms:snippet_restore": change(SNIPPET, {"version": "1"}),
+    "vms:snippet_version": page((*SNIPPET, 1)),
     "vms:vm_options": page(VMID),
     "vms:vm_menu": page(VMID),
     "vms:option_edit": change((101, "name"), {"name": "other"}, also_get=True),
@@ -126,6 +140,13 @@ def ask(client: Client, name: str, scene: Scene) -> int:
 
 @pytest.fixture
 def draft(scene: Scene) -> VM:
+    seed = Volume.objects.create(
+        storage=scene.storage, node=scene.node, name="101/vm-101-cloudinit.raw", content="images",
+        format="raw", size=4 << 20, vmid=101,
+    )  # fmt: skip
+    Disk.objects.create(vm=scene.vm, slot="scsi1", volume=seed, media="cdrom", size=4 << 20)
+    text = Snippet.objects.create(storage=scene.storage, name="u.yaml")
+    SnippetVersion.objects.create(snippet=text, number=1, text="#cloud-config\n{}\n", sha256="x", size=1)
     VM.everything.create(vmid=TRASHED, node=scene.node, stage=VM.Stage.TRASH, name="thrown-away")
     return VM.everything.create(vmid=DRAFT, node=scene.node, stage=VM.Stage.DRAFT, name="half-made")
 
