@@ -89,10 +89,14 @@
     if (held?.pointer === event.pointerId) leave(name === "pointercancel");
   });
 
-  // Handles are of no use without this file, so they come hidden.
+  // Handles are of no use without this file, so they come hidden; one that had the focus gets it again.
+  let focused = "";
+  document.addEventListener("htmx:beforeSwap", () => { focused = document.activeElement?.matches("[data-handle]") ? document.activeElement.id : ""; });
   const ready = (root) => {
     for (const handle of root.querySelectorAll("[data-handle]")) handle.hidden = false;
     for (const words of root.querySelectorAll(".if-script")) words.hidden = false;
+    if (focused) document.getElementById(focused)?.focus();
+    focused = "";
   };
   document.addEventListener("htmx:afterSwap", (event) => ready(event.detail.target));
   ready(document);

@@ -20,6 +20,7 @@ from vms.forms.processors import KEYS as PROCESSOR_KEYS
 from vms.hardware import is_drive, slot_of
 from vms.models import VM
 from vms.models.waiting import Waiting
+from vms.operations.protection import SWITCH_OFF, protected, said_of
 from vms.views import words
 
 SLOT_LABELS = {
@@ -270,8 +271,8 @@ def remove_of(row: Device, vm: VM, gate: Gate) -> Action:
     reason = gate.reason(row.name, row.raw, None)
     if row.state == "removed":
         reason = reason or "It goes at the next start."
-    elif is_volume(row.raw) and str(vm.options.get("protection", "0")) == "1" and not is_disc(row.raw):
-        reason = reason or "Protection is on. Switch it off under Options first."
+    elif is_volume(row.raw) and protected(vm) and not is_disc(row.raw):
+        reason = reason or f"{said_of(vm)} {SWITCH_OFF}"
     href = reverse("vms:hardware_remove", args=[vm.vmid, row.name])
     return Action("remove", label, icon, href, reason=reason, danger=is_unused(row.name))
 
