@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, NetworkError
 from vms.hardware.net import Net
-from vms.network import tap
+from vms.network import rate, tap
 from vms.network.tap import Tap
 
 
@@ -33,11 +33,20 @@ async def open_card(vmid: int, key: str, net: Net) -> Tap:
             key, f"this worker may not plug a guest into bridge '{bridge}': it does not run as root",
             part="bridge", hint="Run pvelite as root, or choose user-mode networking (no bridge).",
         )  # fmt: skip
-    mtu = net.mtu if net.mtu and net.mtu > 1 else None
+    index, mtu = int(key.removeprefix("net")), net.mtu if net.mtu and net.mtu > 1 else None
     try:
-        return await tap.open_tap(vmid, int(key.removeprefix("net")), bridge, tag=net.tag, mtu=mtu)
+        opened = await tap.open_tap(vmid, index, bridge, tag=net.tag, mtu=mtu)
     except NetworkError as error:
         raise ConfigError(key, f"{error}", part="bridge", hint=error.hint) from error
+    try:
+        if net.rate:
+            await rate.limit(vmid, index, net.rate)
+    except BaseException as error:
+        opened.close()
+        if isinstance(error, NetworkError):
+            raise ConfigError(key, f"{error}", part="rate", hint=error.hint) from error
+        raise
+    return opened
 
 
 def close_all(taps: Mapping[str, Tap]) -> None:

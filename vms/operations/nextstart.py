@@ -12,8 +12,10 @@ from vms.config.vmconfig import VMConfig
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
 from vms.hardware.parts import Part
 from vms.hardware.volume import resolve
-from vms.models import Node
+from vms.models import VM, Node
+from vms.models.waiting import Waiting
 from vms.qemu.cmdline import parts
+from vms.qemu.explain import Argument, arguments, difference
 
 
 def paths_of(vmid: int) -> RuntimePaths:
@@ -33,6 +35,18 @@ def parts_of(vmid: int, mapping: Mapping[str, str], facts: NodeFacts) -> list[Pa
     A card on a bridge is shown with the name of its tap device: a launch hands over an open one instead.
     """
     return parts(VMConfig.parse(mapping), LaunchContext(vmid=vmid, facts=facts, paths=paths_of(vmid)))
+
+
+def pending_difference(vm: VM, facts: NodeFacts) -> tuple[list[Argument], list[Argument]]:
+    """What the next start takes from the command that runs and what it adds, each with the key behind it.
+
+    Nothing for a VM that does not run. Raises :class:`ConfigError` on the key at fault.
+    """
+    running = vm.launch.get("config")
+    if not vm.running or not isinstance(running, Mapping):
+        return [], []
+    before = arguments(parts_of(vm.vmid, running, facts))
+    return difference(before, arguments(parts_of(vm.vmid, Waiting.of(vm).effective, facts)))
 
 
 def tpm_state(mapping: Mapping[str, str], facts: NodeFacts) -> str:

@@ -24,7 +24,7 @@ from vms.hardware.pci import BRIDGE_KEY
 from vms.host import cgroup
 from vms.models import VM, Storage
 from vms.models.waiting import volumes_named
-from vms.network import tap
+from vms.network import rate, tap
 from vms.operations.base import Context, Guest
 from vms.operations.cards import open_card
 from vms.operations.share import share_of
@@ -202,6 +202,7 @@ class Machine:
         if verdict.how in (How.UNPLUG, How.REPLUG):
             gone = self.difference(one.key, one.before, one.without).removed
             await hotplug.unplug(self.monitor, gone)
+            await rate.free(self.vm.vmid, int(one.key.removeprefix("net")))
         if net is not None:
             await self._plug_card(one, net)
             if net.link_down:
@@ -228,11 +229,13 @@ class Machine:
                 raise
 
     async def _recable(self, one: Change, net: Net) -> None:
-        """The node's end changes while the card stays: its cable, its bridge, its VLAN."""
+        """The node's end changes while the card stays: its bridge, its VLAN, its rate, its cable."""
         was: Net = parse_value(one.key, one.before[one.key])
+        index = int(one.key.removeprefix("net"))
         if net.bridge and (was.bridge, was.tag) != (net.bridge, net.tag):
-            index = int(one.key.removeprefix("net"))
             await tap.replug(self.vm.vmid, index, net.bridge, tag=net.tag)
+        if net.bridge and (was.rate or 0) != (net.rate or 0):
+            await rate.limit(self.vm.vmid, index, net.rate or 0)
         if bool(was.link_down) != bool(net.link_down):
             await self.monitor.set_link(one.key, up=not net.link_down)
 

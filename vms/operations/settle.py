@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db import transaction
 
@@ -28,8 +29,8 @@ from vms.qemu import live
 from vms.storage import base as storage_base
 from vms.tasks import notify
 
-BEFORE = "volumes_before"
-"""In ``VM.draft`` while new volumes are made: those that were there, so that others are known as ours."""
+BEFORE, TASK = "volumes_before", "task"
+"""In ``VM.draft`` while a task makes new volumes: those that were there, so that others are known as ours."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ async def make_volumes(ctx: Context, wish: Wish) -> dict[str, Made]:
     if not pairs:
         return {}
     await create.check_space(ctx, pairs)
-    await ctx.db(remember, ctx.vm, await there(ctx, [storage for _, storage in pairs]))
+    before = await there(ctx, [storage for _, storage in pairs])
+    await ctx.db(remember, ctx.vm, {BEFORE: sorted(before), TASK: ctx.task.pk})
+    ctx.on_undo("note of new volumes", lambda: ctx.db(remember, ctx.vm, {}))
     made: dict[str, Made] = {}
     for number, (disk, storage) in enumerate(pairs):
         await ctx.progress(number / len(pairs), f"creating {disk.slot}")
@@ -104,16 +107,16 @@ async def there(ctx: Context, storages: Iterable[Storage]) -> set[str]:
     return found
 
 
-def remember(vm: VM, before: set[str]) -> None:
-    """Note what was there before anything is made."""
-    VM.everything.filter(pk=vm.pk).update(draft={BEFORE: sorted(before)})
+def remember(vm: VM, before: Mapping[str, Any]) -> None:
+    """Note what was there before anything is made, or that this is over."""
+    VM.everything.filter(pk=vm.pk).update(draft=dict(before))
 
 
 async def clean_up(ctx: Context) -> None:
     """Remove volumes that a dead worker made and did not note."""
     before = ctx.vm.draft.get(BEFORE)
-    if before is None:
-        return
+    if before is None or ctx.vm.draft.get(TASK) != ctx.task.pk:
+        return  # it died before it made any
     wish = await ctx.db(Wish.of_params, ctx.vm, ctx.params)
     disks = await ctx.db(lambda: drives_of(ctx.vm, volume_texts(wish)))
     storages = {disk.storage.name: disk.storage for disk in disks if disk.storage is not None}
@@ -122,7 +125,7 @@ async def clean_up(ctx: Context) -> None:
         await ctx.services.storage(storage.name, storage.facts()).free(volid)
         await ctx.db(forget_volumes, ctx.vm, [volid])  # a scan may have found it meanwhile
         await ctx.log(f"removed volume '{volid}', which belonged to nothing yet")
-    await ctx.db(lambda: VM.everything.filter(pk=ctx.vm.pk).update(draft={}))
+    await ctx.db(remember, ctx.vm, {})
 
 
 def note(task: Task, vm: VM, wish: Wish, made: Mapping[str, Made]) -> list[str]:

@@ -19,6 +19,7 @@ from vms.errors import MonitorError, OutcomeUnknown, QemuError
 from vms.host import cgroup
 from vms.host.paths import RunPaths
 from vms.models import VM, Node
+from vms.network import rate
 from vms.qemu import process, tpm
 from vms.qemu.agent import Agent
 from vms.qemu.events import Ask, reason
@@ -251,6 +252,7 @@ class Supervisor:
             log.warning("VM %s: %s", vmid, error)
         await asyncio.to_thread(self.paths.clear, vmid)
         await asyncio.to_thread(cgroup.remove, self.paths.run_dir, vmid)
+        await rate.free(vmid)
         marker_path(self.paths.run_dir, vmid).unlink(missing_ok=True)
 
     def _start(self, work: Any) -> None:

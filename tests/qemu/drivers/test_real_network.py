@@ -14,8 +14,9 @@ from smallest import minimal
 
 from vms.errors import NetworkError
 from vms.host.paths import VMPaths
+from vms.network import rate
 from vms.network.bridge import bridges, read_bridge
-from vms.network.tap import open_tap, remove_leftovers
+from vms.network.tap import open_tap, remove_leftovers, replug
 from vms.network.usermode import Forward, forwards
 from vms.qemu import process
 
@@ -159,3 +160,51 @@ async def test_user_mode_forwardings_live(paths: VMPaths) -> None:
     assert forwards(await monitor.human("info usernet")) == []
     await process.terminate(launched.running)
     await monitor.close()
+
+
+async def test_a_tap_moves_to_another_bridge(bridge: str) -> None:
+    """It keeps its packet size; a bridge that is not there changes nothing."""
+    if await refused(bridge):
+        return
+    other = f"{bridge[:12]}b"
+    assert ip("link", "add", other, "type", "bridge").returncode == 0
+    ip("link", "set", other, "up")
+    try:
+        tap = await open_tap(VMID, 1, bridge, mtu=1300)
+        await replug(VMID, 1, other)
+        assert (SYS / tap.name / "master").resolve().name == other
+        assert (SYS / tap.name / "mtu").read_text().strip() == "1300"
+        with pytest.raises(NetworkError, match="does not exist"):
+            await replug(VMID, 1, "nosuchbr")
+        assert (SYS / tap.name / "master").resolve().name == other
+        tap.close()
+    finally:
+        ip("link", "del", other)
+
+
+async def test_a_card_is_slowed_down_both_ways(bridge: str) -> None:
+    """The kernel says how fast; lifted or freed, nothing is left."""
+    if await refused(bridge):
+        return
+    tap = await open_tap(VMID, 2, bridge)
+    beside = rate.ifb_name(VMID, 2)
+
+    def told(device: str) -> str:
+        return subprocess.run(["tc", "qdisc", "show", "dev", device], capture_output=True, text=True).stdout
+
+    await rate.limit(VMID, 2, 2)
+    assert "tbf 1: root" in told(tap.name)
+    assert "rate 16777Kbit" in told(tap.name)
+    assert "ingress ffff:" in told(tap.name)
+    assert "rate 16777Kbit" in told(beside)
+    await rate.limit(VMID, 2, 0.5)
+    assert "rate 4194Kbit" in told(beside)
+    await rate.limit(VMID, 2, 0)
+    assert "tbf" not in told(tap.name)
+    assert not (SYS / beside).exists()
+    await rate.limit(VMID, 2, 1)
+    tap.close()
+    assert await rate.free(VMID, 2) == [beside]
+    assert await rate.free(VMID) == []
+    with pytest.raises(NetworkError, match="cannot be limited"):
+        await rate.limit(VMID, 9, 1)

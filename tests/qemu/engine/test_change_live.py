@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -105,8 +108,24 @@ def agent_up(engine: Engine, vm: VM) -> None:
     until(up, "the guest's agent is up", BOOT)
 
 
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
 @pytest.fixture(scope="module")
-def guest(installation: Engine, guest_media: Media) -> tuple[Engine, VM, Inside]:
+def bridges() -> Iterator[tuple[str, str]]:
+    """Two bridges of the module's own."""
+    names = (f"pvc{os.getpid() % 100000}", f"pvd{os.getpid() % 100000}")
+    for name in names:
+        ip("link", "add", name, "type", "bridge")
+        ip("link", "set", name, "up")
+    yield names
+    for name in names:
+        ip("link", "del", name)
+
+
+@pytest.fixture(scope="module")
+def guest(installation: Engine, guest_media: Media, bridges: Any) -> tuple[Engine, VM, Inside]:
     """One guest for all of this module's tests."""
     installation.start_redis()
     installation.start()
@@ -234,6 +253,22 @@ def test_cards(guest: Any) -> None:
     assert "net1" not in config(vm)
     assert vm.launch["config"]["net0"] == "virtio=BC:24:11:00:00:01"
     assert "net1" not in vm.launch["config"]
+
+
+def test_a_card_on_a_bridge(guest: Any, bridges: tuple[str, str]) -> None:
+    """Plugged in with a tap of its own, moved to another bridge, slowed down, pulled out."""
+    engine, vm, inside = guest
+    tap, beside = Path("/sys/class/net/tap100i7"), Path("/sys/class/net/ifb100i7")
+    card = "virtio=BC:24:11:00:00:07,bridge="
+    changed(engine, vm, set={"net7": card + bridges[0]})
+    inside.says("facts", "mac=bc:24:11:00:00:07")
+    assert (tap / "master").resolve().name == bridges[0]
+    changed(engine, vm, set={"net7": f"{card}{bridges[1]},rate=5"})
+    assert (tap / "master").resolve().name == bridges[1]
+    assert beside.exists()
+    changed(engine, vm, delete=["net7"])
+    assert not tap.exists()
+    assert not beside.exists()
 
 
 def test_processors(guest: Any) -> None:

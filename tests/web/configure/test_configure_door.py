@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from vms.errors import AccessError, ConfigError, ConfigErrors, LockedError, StateError
+from vms.hardware.context import NodeFacts
 from vms.models import VM, Node, Snapshot, StorageStatus, Task, Volume
 from vms.models.configuration import config_of, state_digest
 from vms.models.waiting import apply_pending, waiting_volumes
 from vms.operations.base import submit
 from vms.operations.configure import Row, change, effective, pending_rows
+from vms.operations.nextstart import pending_difference
 
 MakeVM = Callable[..., VM]
 Disk = Callable[..., str]
@@ -176,6 +178,20 @@ def test_a_running_vm_keeps_what_it_has(make_vm: MakeVM) -> None:
     assert rows["acpi"] == Row("acpi", "0", None, 1)
     assert rows["cores"] == Row("cores", None, "2", 0)
     assert [key for key, row in rows.items() if row.waits] == ["acpi", "cores"]
+
+
+def test_what_waits_as_a_difference_of_commands(make_vm: MakeVM) -> None:
+    """Each word with the key that caused it; a name has none, a reverted change neither."""
+    vm = make_vm({"name": "web", "memory": "512", "ostype": "l26"}, status="running")
+    vm.launch = {"config": config_of(vm)}
+    vm.save(update_fields=["launch"])
+    change(vm, None, set={"memory": "1024", "serial0": "socket", "onboot": "1"})
+    gone, come = pending_difference(fresh(vm), NodeFacts())
+    assert [(one.key, one.text) for one in gone] == [("memory", "-m 512")]
+    assert ("memory", "-m 1024") in [(one.key, one.text) for one in come]
+    assert {one.key for one in come} == {"memory", "serial0"}
+    change(vm, None, revert=["memory", "serial0"])
+    assert pending_difference(fresh(vm), NodeFacts()) == ([], [])
 
 
 def test_a_pending_value_equal_to_the_current_one_is_dropped(make_vm: MakeVM) -> None:
