@@ -171,15 +171,26 @@ async def regenerate(ctx: Context) -> None:
 
 
 async def renew(ctx: Context) -> None:
-    """With ``hotplug: cloudinit``, give a running guest an image that knows the configuration."""
-    if ctx.services.guest(ctx.vm.vmid) is None:
-        return
+    """After a change: fill a drive that was just made; with ``hotplug: cloudinit``, give a running guest an
+    image that knows the configuration."""
     vm, mapping = await ctx.db(read, ctx.vm)
-    if "cloudinit" not in hotplugged(mapping.get("hotplug")):
-        return
-    older: list[Change] = await ctx.db(changes, vm, mapping)
-    if older:
+    if await is_blank(ctx, vm, mapping):
         await regenerate(ctx)
+    elif ctx.services.guest(vm.vmid) is not None and "cloudinit" in hotplugged(mapping.get("hotplug")):
+        older: list[Change] = await ctx.db(changes, vm, mapping)
+        if older:
+            await regenerate(ctx)
+
+
+async def is_blank(ctx: Context, vm: VM, mapping: Mapping[str, str]) -> bool:
+    """Whether the VM has a cloud-init drive that nothing was ever written to."""
+    slot = drive_of(VMConfig.parse(mapping))
+    disk = next((disk for disk in vm.disks.all() if disk.slot == slot), None)
+    if disk is None or disk.volume is None:
+        return False
+    driver = ctx.services.storage(disk.volume.storage.name, disk.volume.storage.facts())
+    mark = await asyncio.to_thread(seed.read_mark, driver.path(disk.volume.volid))
+    return mark == seed.fingerprint("cidata", {})
 
 
 @operation("qmcloudinit", privilege="VM.Config.Cloudinit", label="Regenerate cloud-init of")

@@ -108,7 +108,58 @@ def _again(engine: Engine, vm: VM, made: Mapping[str, str]) -> None:
     found = asyncio.run(inside(engine, vm, READ + "cat /mnt/seed/user-data"))
     assert "user:\n  name: grace\n" in found
     assert "geheim" not in found
+    _while_it_runs(engine, vm)
     engine.do("qmstop", vm)
+
+
+AGAIN = "umount /mnt/seed; " + READ + "cat /mnt/seed/user-data /mnt/seed/vendor-data"
+
+
+def _while_it_runs(engine: Engine, vm: VM) -> None:
+    """A running guest keeps its image until it is asked for another, or at once where that is configured."""
+    from vms.operations import cloudinit, configure, snippets
+
+    def older() -> list[str]:
+        return [change.key for change in cloudinit.changes(*cloudinit.read(vm))]
+
+    assert older() == []
+    snippets.save(engine.storage, "v.yaml", "vendor", "#cloud-config\ntimezone: UTC\n", None, base=0)
+    task = configure.change(vm, None, set={"ciuser": "hopper", "cicustom": "vendor=local:snippets/v.yaml"})
+    assert engine.end(task).status == "ok"
+    assert older() == ["cicustom", "ciuser"]
+    assert "name: grace" in asyncio.run(inside(engine, vm, AGAIN))
+    task = engine.do("qmcloudinit", vm)
+    assert "scsi1: the running guest has the new image" in lines(task)
+    assert older() == []
+    found = asyncio.run(inside(engine, vm, AGAIN))
+    assert "name: hopper" in found
+    assert "timezone: UTC" in found
+    snippets.save(engine.storage, "v.yaml", "vendor", "#cloud-config\ntimezone: CET\n", None, base=1)
+    assert older() == ["cicustom"]
+    configure.change(vm, None, set={"hotplug": "disk,network,usb,cloudinit"})
+    engine.end(configure.change(vm, None, set={"ciuser": "lovelace"}))
+    assert older() == []
+    found = asyncio.run(inside(engine, vm, AGAIN))
+    assert "name: lovelace" in found
+    assert "timezone: CET" in found
+
+
+def test_a_drive_that_is_added_is_not_empty(engine: Engine) -> None:
+    """On a stopped VM, through the door every dialog uses."""
+    import pycdlib
+
+    from vms.operations import configure
+
+    vm = engine.vm({"name": "late", "ostype": "l26", "scsihw": "virtio-scsi-pci", "ciuser": "ada"})
+    task = engine.end(configure.change(vm, None, set={"scsi1": "local:cloudinit,media=cdrom"}))
+    assert task.status == "ok", task.message
+    image = pycdlib.PyCdlib()
+    image.open(str(engine.home / "local" / "images" / str(vm.vmid) / f"vm-{vm.vmid}-cloudinit.raw"))
+    names = [
+        child.rock_ridge.name().decode() for child in image.list_children(rr_path="/") if child.rock_ridge
+    ]
+    image.close()
+    assert {"meta-data", "user-data", "vendor-data"} <= set(names)
 
 
 def test_an_import_that_is_cancelled_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
