@@ -71,8 +71,12 @@ class DiskWork:
         """The fields, by name."""
         return {}
 
-    def form(self) -> OptionForm:
-        return OptionForm(self.fields(), self.values, prefix="disk")
+    def form(self, *, lenient: bool = False) -> OptionForm:
+        """The form as it is filled; ``lenient``: what was not chosen yet is no error."""
+        fields = self.fields()
+        for name, field in fields.items():
+            field.required = field.required and not (lenient and not self.values.get(name))
+        return OptionForm(fields, self.values, prefix="disk")
 
     def blocks(self, form: OptionForm) -> list[Block]:
         """The form's fields as the page shows them."""
@@ -91,15 +95,16 @@ class DiskWork:
 
     def advice(self) -> list[Advice]:
         """:meth:`words` as a dialog shows them."""
-        return [Advice("", "info", text, False) for text in self.words()]
+        text = " ".join(self.words())
+        return [Advice("", "info", text, False)] if text else []
 
     def storage_choices(self) -> list[tuple[str, str]]:
         return self.offers.storage_choices
 
-    def keys_of(self, vm: VM) -> list[tuple[str, str]]:
-        """As what a disk can be plugged into ``vm``."""
+    def keys_of(self, vm: VM | None) -> list[tuple[str, str]]:
+        """As what a disk can be plugged into ``vm``, or into one that is not chosen yet."""
         buses = [(bus, f"{label}, the next free number") for bus, label in BUSES.items()]
-        return [(UNUSED, "Unused disk, to be attached later"), *([] if vm.running else buses)]
+        return [(UNUSED, "Unused disk, to be attached later"), *([] if vm and vm.running else buses)]
 
     def key_in(self, vm: VM, kind: str) -> str:
         """The lowest free key of a kind. Raises :class:`ConfigError` on ``target-disk``."""
@@ -169,6 +174,7 @@ class Move(OnDisk):
         if not self.storage_choices():
             storage.why_not = "No storage takes disks of yours."
         fmt = form_field(option["format"], choices=option["format"].choices)
+        storage.help_text = fmt.help_text = ""
         if self.drive.is_tpm:
             fmt.why_not = "A TPM's state is raw, whatever holds it."
         delete = form_field(option["delete"])
@@ -211,12 +217,13 @@ class Reassign(OnDisk):
         target = form_field(self.option["target-vmid"], choices=[("", "Choose a VM"), *vms], required=True)
         if not vms:
             target.why_not = "There is no other VM on this node whose disks you may change."
-        chosen = self.target() or self.vm
+        chosen = self.target()
         keys = self.keys_of(chosen)
         if self.slot in FIRMWARE:
             keys = [(self.slot, f"{self.slot}, as here"), keys[0]]
         disk = form_field(self.option["target-disk"], choices=keys, required=True)
-        if chosen.pk != self.vm.pk and chosen.running:
+        disk.help_text = "How the other VM gets it."
+        if chosen is not None and chosen.running:
             disk.note = f"VM {chosen.vmid} runs: attach the disk there afterwards."
             self.values["target-disk"] = UNUSED
         return {"target-vmid": target, "target-disk": disk}
@@ -253,6 +260,7 @@ class Import(DiskWork):
         storage = form_field(option["storage"], choices=self.storage_choices(), required=True)
         fmt = form_field(option["format"], choices=option["format"].choices)
         key = form_field(option["target-disk"], choices=self.keys_of(self.vm), required=True)
+        source.help_text = storage.help_text = fmt.help_text = key.help_text = ""
         return {"source": source, "storage": storage, "format": fmt, "target-disk": key}
 
     def params(self, texts: Mapping[str, str]) -> dict[str, str]:

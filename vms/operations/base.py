@@ -41,7 +41,8 @@ class Guest(Protocol):
 
     ``running`` is the process (:class:`vms.qemu.process.Running`), ``monitor`` its QMP connection,
     ``agent`` the guest agent's client (:class:`vms.qemu.agent.Agent`, whether it answers or not),
-    ``status`` what QEMU last said of itself (``VM.Status``), ``record`` its launch record.
+    ``status`` what QEMU last said of itself (``VM.Status``), ``record`` its launch record. Set ``held`` while
+    a task of yours makes it stand still for a moment, so that no page tells of a pause.
     """
 
     vmid: int
@@ -50,6 +51,7 @@ class Guest(Protocol):
     monitor: Any
     agent: Any
     status: str
+    held: bool
 
     def store(self) -> None:
         """Write the launch record and the status into the VM's row (database work)."""

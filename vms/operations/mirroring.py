@@ -23,6 +23,7 @@ from vms.operations.drives import (
     with_volume,
 )
 from vms.operations.memory import to_the_end
+from vms.operations.resize import BLOCK
 from vms.operations.waiting import fresh_of_now
 from vms.qemu import blockjob, blocknodes
 from vms.qemu.monitor import Monitor
@@ -56,6 +57,11 @@ async def _mirrored(ctx: Context, drive: Drive, storage: Storage, fmt: str, spee
     """The new volume, the same as the old one and kept so. All of it is registered to be undone."""
     monitor, slot = ctx.monitor, drive.slot
     nodes = await blocknodes.nodes_of(monitor, slot)
+    if fmt == "raw" and nodes.size % BLOCK:
+        raise StateError(
+            f"{slot} does not end with a whole block of 4 KiB, as a raw disk has to.",
+            hint="Resize it to a whole number of MiB first.",
+        )
     source = await driver_of(ctx, drive.volume.storage).find(drive.volume.volid)
     if nodes.filename != str(source.path):
         raise StateError(f"QEMU has '{nodes.filename}' open as {slot}, not '{source.path}'")
@@ -87,8 +93,9 @@ async def _graph(ctx: Context, slot: str, storage: Storage, made: base.Volume, t
 
 async def _switch(ctx: Context, drive: Drive, storage: Storage, made: base.Volume) -> None:
     """Hold the guest, let its device use the new volume, store that, let the guest go on."""
-    monitor = ctx.monitor
-    if await monitor.query_status() == "running":
+    monitor, guest = ctx.monitor, ctx.services.guest(ctx.vm.vmid)
+    if guest is not None and await monitor.query_status() == "running":
+        guest.held = True
         await ctx.db(note_work, ctx.vm, {NOTE: {**ctx.vm.draft[NOTE], HELD: True}})
         await monitor.execute("stop", timeout=STANDSTILL)
         ctx.on_undo("the guest's standstill", lambda: _let_go(ctx))
@@ -123,8 +130,8 @@ async def _tidy(ctx: Context, slot: str, storage: Storage, made: base.Volume) ->
 
 async def _close_others(monitor: Monitor, slot: str, top: str) -> None:
     """Close every graph of the drive that its device does not use."""
-    for name in await blocknodes.names(monitor):
-        if name != top and (name == f"drive-{slot}" or name.startswith(f"drive-{slot}-")):
+    for name in await blocknodes.graphs_of(monitor, f"drive-{slot}"):
+        if name != top:
             await blocknodes.remove(monitor, name)
 
 
@@ -132,8 +139,12 @@ async def _let_go(ctx: Context) -> None:
     """Let the guest go on if it was held by us."""
     guest = await _live(ctx)
     held = ctx.vm.draft.get(NOTE, {}).get(HELD)
-    if held and guest is not None and await guest.monitor.query_status() == "paused":
+    if guest is None:
+        return
+    if held and await guest.monitor.query_status() == "paused":
         await guest.monitor.cont()
+    guest.held = False
+    await ctx.services.observe(ctx.vm.vmid)
 
 
 async def _live(ctx: Context) -> Guest | None:

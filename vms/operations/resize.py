@@ -26,7 +26,8 @@ from vms.qemu import blocknodes
 from vms.schema.option import opt
 from vms.schema.types import LARGEST_SIZE, Size
 
-SECTOR = 512
+BLOCK = 4096
+"""Bytes. A disk ends with a whole one (:func:`vms.storage.making.whole_blocks`)."""
 NOTE = "resize"
 """In ``VM.draft`` while a disk grows: the bytes it is to have."""
 
@@ -114,9 +115,9 @@ def wanted_drive(vm: VM, params: Any) -> Drive:
 
 
 def wanted_size(now: int, text: str) -> int:
-    """Bytes the disk is to have, whole sectors. Raises :class:`ConfigError` for less than ``now``."""
+    """Bytes the disk is to have, whole blocks. Raises :class:`ConfigError` for less than ``now``."""
     size = Size.parse(text.removeprefix("+")).bytes + (now if text.startswith("+") else 0)
-    size = (size + SECTOR - 1) // SECTOR * SECTOR
+    size = (size + BLOCK - 1) // BLOCK * BLOCK
     if size < now:
         raise ConfigError(
             "size", f"shrinking disks is not supported: it has {size_text(now)}, {size_text(size)} is less"

@@ -7,6 +7,7 @@ unplugs a drive asks here what it is made of now. Deleting the top node deletes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -118,6 +119,12 @@ async def free_top(monitor: Monitor, key: str) -> str:
     taken = await names(monitor)
     wanted = (f"drive-{key}{f'-{number}' if number else ''}" for number in range(len(taken) + 1))
     return next(name for name in wanted if name not in taken)
+
+
+async def graphs_of(monitor: Monitor, first: str) -> list[str]:
+    """The top nodes a drive may have: the one it began with (``drive-scsi0``) and those of its moves."""
+    pattern = re.compile(rf"{re.escape(first)}(-[0-9]+)?")
+    return sorted(name for name in await names(monitor) if pattern.fullmatch(name))
 
 
 async def remove(monitor: Monitor, top: str) -> None:

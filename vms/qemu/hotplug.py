@@ -15,6 +15,7 @@ from typing import Any
 
 from vms.errors import MonitorError, QemuError
 from vms.hardware.parts import Blockdev, Chardev, Device, Netdev, Object, Part
+from vms.qemu.blocknodes import graphs_of
 from vms.qemu.monitor import Event, Monitor
 
 PATIENCE = 30.0
@@ -131,11 +132,20 @@ async def sweep(monitor: Monitor, parts: Sequence[Part]) -> None:
 
 
 async def _remove(monitor: Monitor, part: Part) -> None:
+    if not isinstance(part, Blockdev):
+        await _remove_one(monitor, part, name_of(part))
+        return
+    # A disk that was moved while the guest ran lies behind another node than it began with.
+    for name in await graphs_of(monitor, name_of(part)):
+        await _remove_one(monitor, part, name)
+
+
+async def _remove_one(monitor: Monitor, part: Part, name: str) -> None:
     command, argument = _REMOVE[type(part)]
     # A device that has just gone holds its node for a moment.
     for _ in range(20):
         try:
-            await monitor.execute(command, {argument: name_of(part)})
+            await monitor.execute(command, {argument: name})
             return
         except MonitorError as error:
             if "in use" not in error.description and "busy" not in error.description:

@@ -85,8 +85,8 @@ class Storage(Protocol):
     async def allocate(self, vmid: int, size: int, fmt: DiskFormat, *, room: int | None = None) -> Volume:
         """A new empty disk of ``size`` bytes for VM ``vmid``, under the lowest free number.
 
-        ``room``: bytes that have to be free, when it is known what will be written; by default ``size``.
-        Undone by :meth:`free`; when it raises, nothing is left.
+        ``size`` is rounded up to 4 KiB. ``room``: bytes that have to be free, when it is known what will be
+        written; by default ``size``. Undone by :meth:`free`; when it raises, nothing is left.
         """
 
     async def allocate_copy(self, vmid: int, source: Path, fmt: DiskFormat) -> Volume:

@@ -15,7 +15,7 @@ from vms.storage import image
 from vms.storage.base import DiskFormat, Volume
 from vms.storage.folder import check_base, opened
 from vms.storage.header import Header, check_plain, inspect
-from vms.storage.making import Making
+from vms.storage.making import Making, pad, whole_blocks
 from vms.storage.names import DISK_NAME, base_below, is_base
 
 _FICLONE = 0x40049409
@@ -45,6 +45,7 @@ class Copying(Making):
                     source.path, header, path, fmt,
                     whole=whole, snapshot=snapshot, speed=speed, user=self.user, progress=progress,
                 )  # fmt: skip
+            await asyncio.to_thread(pad, path)
             return await self.find(self.volid(path))
 
     def _source(self, source: Volume) -> tuple[Header, int]:
@@ -125,6 +126,7 @@ class Copying(Making):
         """Let a disk no guest has open grow to ``size`` bytes. It never shrinks."""
         before = await self.find(volid)
         self._check_disk(before.path, volid, "cannot grow")
+        size = whole_blocks(size)
         if size < before.size:
             raise StorageError(f"volume '{volid}' has {before.size} bytes; a disk never shrinks")
         await self.check_space(size - before.size)

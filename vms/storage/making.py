@@ -22,6 +22,8 @@ from vms.storage.folder import Folder, opened
 from vms.storage.header import Header, check_foreign, inspect
 from vms.storage.names import DISK_NAME, STATE_NAME, gib, is_base
 
+BLOCK = 4096
+
 
 class Making(Folder):
     """A folder in which volumes are made and deleted."""
@@ -37,9 +39,10 @@ class Making(Folder):
             _ensure(folder)
 
     async def allocate(self, vmid: int, size: int, fmt: DiskFormat, *, room: int | None = None) -> Volume:
-        """A new empty disk; see the protocol. ``size`` is rounded up to 512 bytes by the format."""
+        """A new empty disk; see the protocol. ``size`` is rounded up to whole blocks."""
         if size <= 0:
             raise StorageError("a disk must be larger than 0")
+        size = whole_blocks(size)
         await self.check_space(size if room is None else room)
         async with self.newborn(vmid, fmt) as path:
             try:
@@ -68,6 +71,7 @@ class Making(Folder):
         await self.check_space((await asyncio.to_thread(source.stat)).st_size)
         async with self.newborn(vmid, fmt) as path:
             await image.convert_foreign(source, header, path, fmt, user=self.user, progress=progress)
+            await asyncio.to_thread(pad, path)
             return await self.find(self.volid(path))
 
     async def allocate_seed(self, vmid: int, content: bytes, fmt: DiskFormat = "raw") -> Volume:
@@ -183,6 +187,20 @@ class Making(Folder):
         """Remove a VM's folder when nothing is in it any more."""
         with contextlib.suppress(OSError):  # not empty: the VM has more disks
             folder.rmdir()
+
+
+def whole_blocks(size: int) -> int:
+    """``size`` in bytes rounded up to blocks of 4 KiB.
+
+    Where the node's own disk has such blocks, QEMU opens no raw disk without a cache that ends within one.
+    """
+    return (size + BLOCK - 1) // BLOCK * BLOCK
+
+
+def pad(path: Path) -> None:
+    """Let a raw disk end with a whole block."""
+    if path.suffix == ".raw":
+        os.truncate(path, whole_blocks(path.stat().st_size))
 
 
 def _ensure(folder: Path) -> None:

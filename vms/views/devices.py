@@ -243,7 +243,10 @@ def icon_of(key: str, text: str) -> str:
 def with_actions(row: Device, vm: VM, gate: Gate, slow: str) -> Device:
     """``row`` with what can be done with it; the first is what Enter does. ``slow``: the boot disk that could
     be on a faster bus."""
-    actions = [edit_of(row, vm, gate), remove_of(row, vm, gate), revert_of(row, vm, gate)]
+    actions = [
+        edit_of(row, vm, gate), *disk_actions(row, vm, gate), remove_of(row, vm, gate),
+        revert_of(row, vm, gate),
+    ]  # fmt: skip
     if row.name == slow:
         address = reverse("vms:hardware_bus", args=[vm.vmid])
         actions.insert(1, Action("bus", "Change bus", "plug", address, page=True))
@@ -260,6 +263,21 @@ def edit_of(row: Device, vm: VM, gate: Gate) -> Action:
     if row.name in ("efidisk0", "tpmstate0") or is_seed(row.name, row.raw):
         reason = reason or FIXED
     return Action("edit", label, icon, reverse("vms:hardware_edit", args=[vm.vmid, row.name]), reason=reason)
+
+
+def disk_actions(row: Device, vm: VM, gate: Gate) -> list[Action]:
+    """What is done to the volume of a disk that is there now. Why one cannot be just now, its dialog says."""
+    if not (keeps_volume(row.name, row.raw) or is_unused(row.name)) or row.state == "added":
+        return []
+    reason = "A template's disks stay as they are." if vm.template else ""
+    reason = reason or gate.reason(row.name, row.raw, None)
+    wanted = [("resize", "Resize", "up"), ("move", "Move disk", "storage"), ("reassign", "Reassign", "right")]
+    fixed = row.name in ("efidisk0", "tpmstate0") or is_unused(row.name)
+    return [
+        Action(name, label, icon, reverse(f"vms:disk_{name}", args=[vm.vmid, row.name]), reason=reason)
+        for name, label, icon in wanted
+        if not (fixed and name == "resize")
+    ]
 
 
 def remove_of(row: Device, vm: VM, gate: Gate) -> Action:
@@ -313,10 +331,13 @@ class Offer:
 def offers(draft: Editing, gate: Gate) -> list[Offer]:
     """What can be added, each with why not."""
     vm = draft.vm
-    return [
+    found = [
         Offer(
             item.label, item.icon, reverse("vms:hardware_add", args=[vm.vmid, item.kind]),
             gate.reason(item.key, item.sample, None) or item.why_not(draft),
         )
         for item in ADDITIONS
     ]  # fmt: skip
+    reason = gate.reason("unused0", "x:y", None)
+    found.insert(1, Offer("Import disk", "upload", reverse("vms:disk_import", args=[vm.vmid]), reason))
+    return found

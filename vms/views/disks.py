@@ -68,7 +68,7 @@ def answer(request: HttpRequest, vmid: int, kind: type[DiskWork], row: str = "")
         raise Http404(str(error)) from error
     if request.method == "POST":
         return asked(request, work)
-    return shown(request, work, work.form())
+    return shown(request, work, work.form(lenient=True))
 
 
 def asked(request: HttpRequest, work: DiskWork) -> HttpResponse:

@@ -43,6 +43,7 @@ class LiveGuest:
 
     ``status`` is what QEMU last said, ``shown`` what the row was last made to say. ``expected`` says why its
     end will be no accident, in words; ``over`` that it has ended and its row says so, or is about to.
+    ``held``: a task makes it stand still for a moment, which no row tells of.
     """
 
     vmid: int
@@ -55,6 +56,7 @@ class LiveGuest:
     shown: str = ""
     expected: str = ""
     over: bool = False
+    held: bool = False
     kick: asyncio.Event = field(default_factory=asyncio.Event)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)

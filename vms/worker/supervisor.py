@@ -172,7 +172,7 @@ class Supervisor:
         status = status_of(await guest.monitor.query_status())
         async with guest.writing:
             guest.status = status
-            if status != guest.shown and not guest.over:
+            if status != guest.shown and not guest.over and not guest.held:
                 guest.shown = status
                 await self._db(rows.store_status, guest.vm_id, guest.vmid, status)
         if status == VM.Status.SHUTDOWN:

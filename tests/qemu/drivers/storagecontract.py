@@ -37,6 +37,13 @@ class StorageContract:
             assert await storage.find(volume.volid) == volume
             assert storage.path(volume.volid) == volume.path
 
+    async def test_a_disk_ends_with_a_whole_block(self, storage: Storage) -> None:
+        """QEMU opens no raw disk without a cache that ends within one."""
+        for fmt in self.formats:
+            made = await storage.allocate(101, 107374182, fmt)
+            assert made.size == 107376640
+            assert (await storage.resize(made.volid, 107376641)).size == 107380736
+
     async def test_numbers_are_never_given_twice(self, storage: Storage) -> None:
         wanted = [storage.allocate(101, MIB, self.formats[n % len(self.formats)]) for n in range(8)]
         made = await asyncio.gather(*wanted)

@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from diskkit import compressed, config, created, files, fill, holds_pattern, lines, path_of, second
+from diskkit import (
+    compressed,
+    config,
+    created,
+    files,
+    fill,
+    holds_pattern,
+    left_in_qemu,
+    lines,
+    path_of,
+    second,
+)
 from enginekit import Engine, until
 
 from vms.errors import VMError
@@ -80,7 +91,7 @@ def test_a_running_disk_moves(bench: Engine) -> None:
     """There and back, with an I/O thread; the guest runs on, the old volume is kept or deleted."""
     vm = created(bench)
     bench.do("qmstart", vm)
-    pid = bench.qemus()[100]
+    pid, since = bench.qemus()[100], vm.status_since
     task = bench.do("qmmove", vm, disk="scsi0", storage="second", format="raw")
     assert "mirroring" in lines(task)
     now = config(vm)
@@ -88,7 +99,7 @@ def test_a_running_disk_moves(bench: Engine) -> None:
     assert now["unused0"] == "local:100/vm-100-disk-0.qcow2"
     vm.refresh_from_db()
     assert (vm.launch["config"]["scsi0"], vm.draft) == (now["scsi0"], {})
-    bench.status(vm, "running")
+    assert (vm.status, vm.status_since) == ("running", since)  # no page tells of the moment it stood still
     assert holds_pattern("second:100/vm-100-disk-0.raw")
     assert path_of("second:100/vm-100-disk-0.raw").stat().st_blocks * 512 < 8 << 20
     bench.do("qmmove", vm, disk="scsi0", storage="local", format="qcow2", delete="1")
@@ -100,6 +111,23 @@ def test_a_running_disk_moves(bench: Engine) -> None:
     bench.do("qmstop", vm)
     assert holds_pattern("local:100/vm-100-disk-1.qcow2")
     bench.do("qmstart", vm)
+
+
+def test_a_moved_disk_is_unplugged_and_plugged_in_again(bench: Engine) -> None:
+    """Whatever its nodes are called by then."""
+    from vms.operations.configure import change
+
+    vm = created(bench, scsihw="virtio-scsi-pci", scsi1="local:0.0625", scsi0="local:0.0625")
+    bench.do("qmstart", vm)
+    bench.do("qmmove", vm, disk="scsi1", storage="second", delete="1")
+    moved = "second:100/vm-100-disk-0.qcow2"
+    assert bench.end(change(vm, None, delete=["scsi1"])).status == "ok"
+    assert config(vm)["unused0"] == moved
+    assert left_in_qemu(bench, 100, "scsi1") == ([], set())
+    assert bench.end(change(vm, None, set={"scsi1": moved})).status == "ok"
+    assert left_in_qemu(bench, 100, "scsi1") == ([], {"drive-scsi1"})
+    vm.refresh_from_db()
+    assert (config(vm)["scsi1"].partition(",")[0], vm.pending) == (moved, {})
 
 
 def test_a_move_is_cancelled(bench: Engine) -> None:
