@@ -27,6 +27,8 @@ START_GRACE = 60
 def vm_list(text: str) -> str:
     """VM IDs separated by commas, blanks or semicolons."""
     words = text.replace(";", " ").replace(",", " ").split()
+    if not words:
+        raise ValueError("names no VM; write numbers like 100,101")
     for word in words:
         if not (word.isascii() and word.isdigit() and len(word) <= 9):
             raise ValueError(f"'{shown(word)}' is no VM ID; write numbers like 100,101")
@@ -76,7 +78,7 @@ class StopAllParams(Params):
 
 def chosen(params: Any) -> list[int] | None:
     """The VM IDs the parameters name; None: all."""
-    return None if params.vms is None else [int(word) for word in params.vms.split(",") if word]
+    return None if params.vms is None else [int(word) for word in params.vms.split(",")]
 
 
 class Fleet(NodeOperation):
@@ -92,8 +94,12 @@ class Fleet(NodeOperation):
         if named is None:
             access.require(user, self.privilege, "/")
             return
-        for vm in VM.objects.select_related("pool").filter(vmid__in=named):
-            access.require_vm(user, self.privilege, vm)
+        vms = {vm.vmid: vm for vm in VM.objects.select_related("pool").filter(vmid__in=named)}
+        for vmid in named:
+            if vmid in vms:
+                access.require_vm(user, self.privilege, vms[vmid])
+            else:
+                access.require(user, self.privilege, f"/vms/{vmid}")
 
     def subject(self, params: Any) -> str:
         named = chosen(params)

@@ -11,10 +11,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from vms import access
-from vms.errors import VMError
+from vms.errors import StateError, VMError
 from vms.models import Node
 from vms.operations.base import submit_on
-from vms.operations.fleet import vm_list
 from vms.operations.order import DOWN_TIMEOUT, Step, Turn, guests_of, starting, stopping, timeline
 from vms.views.doors import node_or_404, sentence, signed_in
 from vms.views.power import VERBS, refusal
@@ -120,12 +119,11 @@ def asked(request: HttpRequest, node: Node, bulk: Bulk) -> HttpResponse:
         if request.POST.get("timeout", "").strip():
             params["timeout"] = request.POST["timeout"].strip()
     try:
-        if not vm_list(given):
-            raise ValueError("no VM is ticked")
+        if not given:
+            raise StateError("Nothing was asked for: no VM is ticked.")
         task = submit_on(bulk.type, node=node, user=request.user, params=params)
-    except (VMError, ValueError) as error:
-        words = sentence(error) if isinstance(error, VMError) else f"Nothing was asked for: {error}."
-        messages.error(request, words)
+    except VMError as error:
+        messages.error(request, sentence(error))
         return redirect("vms:node_bulk", name=node.name, verb=bulk.name)
     messages.info(request, f"{bulk.label} requested.")
     return redirect("vms:task", pk=task.pk)

@@ -24,9 +24,11 @@ from vms.operations import configure
 from vms.operations.protection import note_guard, protected, said_of
 from vms.views import words
 from vms.views.asking import done, full_vm, refused, remember
+from vms.views.command import command_of
 from vms.views.device_forms import MACHINERY
 from vms.views.devices import Gate, is_disc
 from vms.views.doors import sentence, signed_in, wants_fragment
+from vms.views.hardware import banner_of
 from vms.views.optionrows import lines_of
 
 
@@ -35,7 +37,12 @@ from vms.views.optionrows import lines_of
 def vm_options(request: HttpRequest, vmid: int) -> HttpResponse:
     """What is no hardware: name, start at boot, boot order, agent. ``?part=rows`` answers the table alone."""
     vm = full_vm(request, vmid)
-    context = {"vm": vm, "tab": "options", "lines": lines_of(vm, Waiting.of(vm), Gate(request.user, vm))}
+    waiting, gate = Waiting.of(vm), Gate(request.user, vm)
+    context = {
+        "vm": vm, "tab": "options", "lines": lines_of(vm, waiting, gate), "shut": gate.shut(),
+        "notes": waiting.config.get("description", ""),
+        "banner": banner_of(request, vm, waiting, command_of(vm)) if waiting.changes else None,
+    }  # fmt: skip
     part = request.GET.get("part") == "rows"
     return render(request, f"vms/options/{'rows' if part else 'page'}.html", context)
 

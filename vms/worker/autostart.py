@@ -15,6 +15,7 @@ from vms.host.facts import boot_id
 from vms.models import VM, Node, Task
 from vms.operations.base import submit_on
 from vms.tasks.queue import UNFINISHED
+from vms.worker.runner import CUT_SHORT
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +23,17 @@ log = logging.getLogger(__name__)
 def begin(node: Node) -> Task | None:
     """Ask for the guests' start when the node has booted since it was last measured (database work).
 
-    Before the first measurement ever there is nothing to compare with, and nothing to start.
+    Before the first measurement ever there is nothing to compare with, and nothing to start. A start that was
+    cut short because the worker was stopped goes on.
     """
     with transaction.atomic():
         before = Node.objects.values_list("facts", flat=True).get(pk=node.pk).get("boot_id", "")
-        if not before or before == boot_id():
+        last = Task.objects.filter(node=node, type="startall", user=None).order_by("-pk").first()
+        if not before or (last is not None and last.status in UNFINISHED):
             return None
-        if Task.objects.filter(node=node, type="startall", status__in=UNFINISHED).exists():
-            return None
+        if before == boot_id():
+            cut = last is not None and last.status == Task.Status.ERROR and last.message == CUT_SHORT
+            return submit_on("startall", node=node, user=None, params=last.params) if last and cut else None
         if not any(str(options.get("onboot", "0")) == "1" for options in options_of_guests(node)):
             return None
         log.info("node %s has booted: starting its guests", node.name)

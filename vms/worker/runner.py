@@ -35,6 +35,8 @@ from vms.worker.turns import Mode, Turns
 
 log = logging.getLogger(__name__)
 
+CUT_SHORT = "The worker was stopped in the middle of this task."
+
 
 @dataclass(frozen=True)
 class End:
@@ -114,7 +116,7 @@ class Runner:
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=grace)
         for pk in list(self._tasks):
-            self.cancel(pk, End(Task.Status.ERROR, "The worker was stopped in the middle of this task."))
+            self.cancel(pk, End(Task.Status.ERROR, CUT_SHORT))
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 

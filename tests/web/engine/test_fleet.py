@@ -63,7 +63,7 @@ def test_who_may(guests: list[VM], node: Node, anna: Any, grant: Callable[..., A
             submit_on(type_, node=node, user=anna)
     anna = grant(anna, "/vms/100", "PVEVMUser")
     assert submit_on("startall", node=node, user=anna, params={"vms": "100"}).label == "Bulk start of 1 VM"
-    for params in ({}, {"vms": "100,101"}):
+    for params in ({}, {"vms": "100,101"}, {"vms": "999"}):
         with pytest.raises(AccessError):
             submit_on("startall", node=node, user=anna, params=params)
     anna = grant(anna, "/", "PVEVMUser")

@@ -66,7 +66,8 @@ def test_what_rows_say(scene: Scene, boss: Client) -> None:
     )  # fmt: skip
     for key, words in (
         ("startup", "Order 2, next one after 30 s, 60 s to shut down"), ("hotplug", "Disks, Processors"),
-        ("smbios1", "Manufacturer Acme GmbH"), ("description", "Front of the shop"), ("tags", "prod, web"),
+        ("smbios1", "Manufacturer Acme GmbH"), ("description", "Front of the shop Edit"),
+        ("tags", "prod, web"),
         ("agent", "Yes, Trim after clone"), ("boot", "Default (ide2)"), ("onboot", "Default (No)"),
         ("acpi", "Default (Yes)"), ("vmstatestorage", "Automatic"),
     ):  # fmt: skip
