@@ -106,20 +106,7 @@
       if (field !== document.activeElement) changed = field;
     }
     late = null;
-    ready(root);
     changed?.dispatchEvent(new Event("change", { bubbles: true }));
     if (event.detail.xhr.status >= 400) root.querySelector(".error-summary, .notice.is-error")?.focus();
   });
-
-  // The flag table's search, which is no field.
-  const ready = (root) => { for (const box of root.querySelectorAll("[data-filter]")) box.hidden = false; };
-  document.addEventListener("input", (event) => {
-    const box = event.target.closest(".option-form [data-filter]");
-    if (!box) return;
-    const word = box.value.trim().toLowerCase();
-    for (const each of document.querySelectorAll(`${box.dataset.filter} > tr`)) each.hidden = !each.textContent.toLowerCase().includes(word);
-  });
-  document.addEventListener("change", (event) => { if (event.target.closest("[data-filter]")) event.stopPropagation(); }, true);
-  document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target.id === "dialogs") ready(event.detail.target); });
-  if (document.getElementById("device-body")) ready(document);
 })();

@@ -84,19 +84,13 @@
     note.textContent = event.target.value.trim() && Number.isFinite(bits) ? `about ${bits >= 10 ? Math.round(bits) : Number(bits.toPrecision(2))} Mbit/s` : "";
   });
 
-  // The flag table's search.
-  document.addEventListener("input", (event) => {
-    const box = event.target.closest("[data-filter]");
-    if (!box) return;
-    const word = box.value.trim().toLowerCase();
-    for (const row of document.querySelectorAll(`${box.dataset.filter} > tr`)) row.hidden = !row.textContent.toLowerCase().includes(word);
-  });
-  document.addEventListener("change", (event) => { if (event.target.closest("[data-filter]")) event.stopPropagation(); }, true);
-
+  const centre = () => {
+    const steps = form()?.querySelector(".wizard-steps"), now = steps?.querySelector(".is-now");
+    if (now) steps.scrollLeft = now.offsetLeft - (steps.clientWidth - now.offsetWidth) / 2;
+  };
+  addEventListener("resize", centre);
   const prepare = () => {
-    const steps = form().querySelector(".wizard-steps"), now = steps.querySelector(".is-now");
-    steps.scrollLeft = now.offsetLeft - (steps.clientWidth - now.offsetWidth) / 2;
-    for (const box of form().querySelectorAll("[data-filter]")) box.hidden = false;
+    centre();
     const old = !CSS.supports("selector(::details-content)");
     if (old && matchMedia("(min-width: 1200px)").matches) document.getElementById("command").open = true;
   };

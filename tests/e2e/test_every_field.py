@@ -198,6 +198,9 @@ FILLED = {
 def touch(page: Page, slug: str, name: str, value: Any) -> None:
     """Set a field and wait until the server's answer is on the page."""
     field = control(page, slug, name, value)
+    folded = page.locator("#wizard details.fold:not([open])").filter(has=page.locator(f'[name="{name}"]'))
+    if folded.count():
+        folded.locator("summary").first.click()
     expect(field).to_be_visible()
     if value is SHOWN:
         expect(field).not_to_be_editable()

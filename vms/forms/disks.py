@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from django.http import QueryDict
@@ -32,15 +33,27 @@ SECTIONS = (
             *("iops_rd", "iops_rd_max", "iops_wr", "iops_wr_max"),
         ),
         "Bandwidth",
-        advanced=True,
+        folded=True,
     ),
 )
+LEAST = {"mbps": 1, "iops": 10}
+"""The smallest limit that leaves a guest usable, by the first word of its name."""
 _OWN = frozenset(
     (
         *("bus", "index", "controller", "import_storage", "image", "storage", "size", "format"),
         *("discard", "skip_replication"),
     )
 )
+
+
+def limit_errors(values: Texts) -> dict[str, str]:
+    """Limits so low that the guest would take its disk for dead."""
+    found = {}
+    for name, text in values.items():
+        least = LEAST.get(name.partition("_")[0])
+        if least is not None and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) and float(text) < least:
+            found[name] = f"{text} is below {least}, the least a guest can work with; empty is no limit."
+    return found
 
 
 def disk_slots(draft: Editing) -> list[str]:
@@ -181,7 +194,7 @@ class Disks(Plugged):
             disable(fields, "A VirtIO disk has no such mark.", "ssd")
 
     def check(self, values: Texts, slot: str) -> dict[str, str]:
-        found = super().check(values, slot)
+        found = super().check(values, slot) | limit_errors(values)
         place = self.draft.offers.place(values.get("storage", ""))
         volid = values.get("image", "")
         image = self.draft.offers.image(volid) if volid else None

@@ -25,11 +25,13 @@ Fields = dict[str, OptionField | OptionFlag]
 
 @dataclass(frozen=True)
 class Section:
-    """Fields that stand together. ``advanced`` ones open with the Advanced toggle."""
+    """Fields that stand together. ``advanced`` ones open with the Advanced toggle, ``folded`` ones by
+    themselves."""
 
     names: tuple[str, ...]
     legend: str = ""
     advanced: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,21 @@ class Block:
     advanced: bool
     fields: tuple[BoundField, ...]
     flags: bool = False
+    folded: bool = False
+
+    @property
+    def given(self) -> int:
+        """How many of its fields hold something."""
+        return sum(1 for field in self.fields if field.value())
+
+    @property
+    def told(self) -> bool:
+        """Whether anything is remarked on its fields."""
+        return any(getattr(field.field, "note", "") for field in self.fields)
+
+    @property
+    def wrong(self) -> bool:
+        return any(field.errors for field in self.fields)
 
 
 def blocks(form: OptionForm, sections: Iterable[Section], names: Iterable[str]) -> list[Block]:
@@ -50,7 +67,7 @@ def blocks(form: OptionForm, sections: Iterable[Section], names: Iterable[str]) 
         wanted = tuple(name for name in names if name.startswith("flag.")) if flags else section.names
         fields = tuple(form.group(wanted))
         if fields:
-            found.append(Block(section.legend, section.advanced, fields, flags))
+            found.append(Block(section.legend, section.advanced, fields, flags, section.folded))
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from vms.config.rulebook.processor import in_a_sentence
 from vms.forms.editing import Editing, Texts
 from vms.forms.extras import EXTRAS, FLAGS
 from vms.forms.fields import Choices, flat
 from vms.forms.hardware import option_at, read
 from vms.forms.panel import Fields, Panel, Section, disable
 from vms.hardware.context import NodeFacts
-from vms.hardware.cpumodel import ABSTRACT, emulated_model, vendor_of
+from vms.hardware.cpumodel import ABSTRACT, emulated_model, has_flag, vendor_of
 from vms.schema.option import Option
 
 SECTIONS = (
@@ -23,19 +24,17 @@ WIZARD_CPU = "x86-64-v2-AES"
 ABSENT_CPU = "kvm64"
 """What a configuration without the key means."""
 CORES_MAX = 256
-_KERNEL_NAMES = {"sse4.1": "sse4_1", "sse4.2": "sse4_2"}
-"""Flags that ``/proc/cpuinfo`` spells in its own way."""
 _GENERIC = ("kvm32", "kvm64", "qemu32", "qemu64", "max", "base")
 
 
 def levels(draft: Editing) -> list[str]:
     """The x86-64 levels this node can give its guests. All of them while its flags are not known."""
-    flags = draft.vm.node.facts.get("cpu_flags")
-    if not draft.facts.kvm or not flags:
-        return [name for name in ABSTRACT if draft.facts.kvm or emulated_model(name, ()) == name]
-    have = set(flags)
-    spelled = {name: {_KERNEL_NAMES.get(flag, flag) for flag in flags} for name, flags in ABSTRACT.items()}
-    return [name for name, needed in spelled.items() if needed <= have]
+    facts = draft.facts
+    if not facts.kvm:
+        return [name for name in ABSTRACT if emulated_model(name, ()) == name]
+    return [
+        name for name, flags in ABSTRACT.items() if all(has_flag(one, facts) is not False for one in flags)
+    ]
 
 
 def default_cpu(draft: Editing) -> str:
@@ -99,6 +98,9 @@ class Cpu(Panel):
         total, facts = values.get("total", "1"), self.draft.facts
         fields["vcpus"].widget.attrs["placeholder"] = total
         fields["total"].note = f"The node has {facts.threads} threads."
+        for name in FLAGS if facts.kvm else ():
+            there = has_flag(name.partition(".")[2], facts)
+            fields[name].note = {True: "yes", False: "no", None: ""}[there]
         if not facts.kvm:
             wanted = values.get("cpu.cputype") or default_cpu(self.draft)
             fields["cpu.cputype"].note = _emulation(facts, wanted)
@@ -137,7 +139,7 @@ class Cpu(Panel):
 
 def _emulation(facts: NodeFacts, wanted: str) -> str:
     """What a node without KVM does with the chosen CPU type."""
-    reason = facts.accel_reason.rstrip(".") or "KVM is not available"
+    reason = in_a_sentence(facts.accel_reason) or "KVM is not available"
     model = emulated_model(wanted, tuple(facts.cpu_models))
     used = f"as '{model}' instead"
     if model == wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vms.errors import ConfigError
+from vms.hardware.context import NodeFacts
 from vms.hardware.cpu import Cpu, CustomCpu
 from vms.hardware.parts import Device, Flag, Part
 from vms.hardware.plan import Plan
@@ -31,6 +32,22 @@ _TCG_RUNS = (
 )
 _HYPERV = (("hv_spinlocks", 6, "0x1fff"), ("hv_vapic", 6, ""), ("hv_time", 6, ""), ("hv_reset", 6, ""))
 _HYPERV_MORE = (("hv_vpindex", 6), ("hv_runtime", 6), ("hv_relaxed", 7), ("hv_synic", 7), ("hv_stimer", 7))
+
+
+_KERNEL_NAMES = {
+    "sse4.1": "sse4_1", "sse4.2": "sse4_2", "md-clear": "md_clear", "virt-ssbd": "virt_ssbd",
+}  # fmt: skip
+"""QEMU's name of a flag → the kernel's, where they differ."""
+_TOLD = frozenset({*_V4, "pcid", "pdpe1gb", "md-clear", "ssbd", "ibpb"})
+"""Flags the kernel lists under a name of their own; of the others its list says nothing."""
+
+
+def has_flag(flag: str, facts: NodeFacts) -> bool | None:
+    """Whether the node's processor has a feature; None where nobody can tell."""
+    name = _native(flag, facts.cpu_vendor)
+    if not facts.cpu_flags or (name not in _TOLD and flag != "nested-virt"):
+        return None
+    return _KERNEL_NAMES.get(name, name) in facts.cpu_flags
 
 
 def vendor_of(model: str) -> str:

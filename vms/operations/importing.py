@@ -34,6 +34,8 @@ from vms.operations.volumes import keep_volume
 from vms.storage import open_storage
 
 Missing = Literal["refuse", "leave-out", "empty"]
+SEVERITIES = ("block", "warn", "info")
+"""The order in which notes are told."""
 MISSING: Mapping[str, str] = {
     "refuse": "Do not import without it",
     "leave-out": "Leave the drive out",
@@ -128,6 +130,7 @@ def plan(text: str, *, node: Node, user: Any, options: Options) -> Plan:
         found.mapping = importing.anew(found.mapping)
     _rights(found, user)
     _judge(found, reading)
+    found.notes.sort(key=lambda note: (SEVERITIES.index(note.severity), note.line))
     return found
 
 
@@ -273,7 +276,10 @@ def _judge(found: Plan, reading: Reading) -> None:
     try:
         check_saved(VM(vmid=found.vmid, node=found.node), found.mapping)
     except ConfigError as errors:
+        nowhere = {drive.key for drive in reading.drives if drive.storage not in found.storages.values()}
         for error in getattr(errors, "errors", (errors,)):
+            if error.key in nowhere and error.part == "file":
+                continue  # said of the storage already
             place = (reading.lines.get(error.key, 0), error.key)
             if place not in blocked:
                 found.notes.append(Note("block", str(error), *place))

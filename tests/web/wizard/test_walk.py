@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.test import Client
 from django.utils import timezone
@@ -167,6 +169,33 @@ def test_cpu(hand: Hand) -> None:
     wanted = {"sockets": "2", "cores": "4", "vcpus": "6", "cpulimit": "1.5", "cpuunits": "200"}
     wanted |= {"affinity": "0-3", "numa": "1"}
     assert {key: config[key] for key in wanted} == wanted
+
+
+def test_the_flags_a_node_has_are_told(hand: Hand, node: Node) -> None:
+    assert "On this node" not in hand.to("cpu").html
+    node.facts = {**node.facts, "cpu_flags": ["aes", "vmx", "pdpe1gb"]}
+    node.save()
+    page = hand.open(hand.url).html
+    told = dict(re.findall(r'<label for="f-flag.([^"]+)">.*?<td class="muted">([^<]*)</td></tr>', page, re.S))
+    assert {told[name] for name in ("aes", "nested-virt", "pdpe1gb")} == {"yes"}
+    assert (told["pcid"], told["hv-tlbflush"]) == ("no", "not told")
+    assert page.count("<tr data-absent>") == list(told.values()).count("no")
+
+
+def test_bandwidth_folds_away_until_something_is_set(hand: Hand) -> None:
+    page = hand.to("disks").html
+    assert '<details class="fold" id="fold-bandwidth"><summary>Bandwidth</summary>' in page
+    page = hand.press("save", mbps_rd="50", iops_wr="100").html
+    assert 'id="fold-bandwidth" open><summary>Bandwidth <span class="muted">(2 set)</span>' in page
+    assert "iops_wr=100,iothread=1,mbps_rd=50" in hand.config["scsi0"]
+
+
+@pytest.mark.parametrize(("name", "text"), [("mbps_rd", "0.5"), ("iops_wr", "9")])
+def test_a_limit_too_low_to_live_with_is_refused(hand: Hand, name: str, text: str) -> None:
+    hand.to("disks").next(**{name: text})
+    assert hand.tab == "disks"
+    assert "the least a guest can work with" in hand.error(name)
+    assert name not in hand.config["scsi0"]
 
 
 @pytest.mark.parametrize(

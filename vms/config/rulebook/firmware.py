@@ -85,10 +85,18 @@ def _without_keys(case: Case, text: str) -> Iterator[Finding]:
 
 
 def network_boot(case: Case) -> Iterator[Finding]:
-    """R7: UEFI boots from a network only with a source of random numbers."""
+    """R7: UEFI boots from a network only with a source of random numbers. It is about to when nothing that
+    could boot comes before the first card: an empty drive and a disk still to be made cannot."""
     config = case.config
     if config.value("bios") != "ovmf" or config.get("rng0") is not None:
         return
-    if any(key.startswith("net") for key in boot_indexes(config)):
+    hollow = {
+        key
+        for key, _, drive in config.drives()
+        if drive.is_empty or (is_new(drive) and not drive.import_from)
+    }
+    order = boot_indexes(config)
+    first = next((key for key in sorted(order, key=lambda key: order[key]) if key not in hollow), "")
+    if first.startswith("net"):
         text = "UEFI boots from the network only when the machine has a source of random numbers."
         yield Finding("R7", "info", ("rng0", "boot"), text, {"rng0": "source=/dev/urandom"})

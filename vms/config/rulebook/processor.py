@@ -7,18 +7,12 @@ from dataclasses import replace
 
 from vms.config.finding import GIB, Case, Finding
 from vms.hardware.cpu import Cpu
-from vms.hardware.cpumodel import ABSTRACT, emulated_model
+from vms.hardware.cpumodel import ABSTRACT, emulated_model, has_flag
 
 OVERCOMMIT = 3
 """Virtual CPUs per thread of the node that guests usually share without noticing."""
 PORTABLE = "x86-64-v2-AES"
 _OLD_MODELS = ("kvm64", "qemu64", "kvm32", "qemu32")
-_HOST_NAMES = {"sse4.1": "sse4_1", "sse4.2": "sse4_2", "md-clear": "md_clear", "virt-ssbd": "virt_ssbd"}
-"""QEMU's name of a flag → the kernel's, where they differ."""
-_COMPARABLE = frozenset(
-    {*(flag for flags in ABSTRACT.values() for flag in flags), "pcid", "pdpe1gb", "md-clear", "ssbd", "ibpb"}
-)
-"""Flags the kernel lists under a name of their own; the others cannot be judged from its list."""
 
 
 def _model(case: Case) -> str:
@@ -37,7 +31,7 @@ def accelerator(case: Case) -> Iterator[Finding]:
     facts = case.facts
     if facts.kvm or not case.config.value("kvm"):
         return
-    reason = f" ({facts.accel_reason})" if facts.accel_reason else ""
+    reason = f" ({in_a_sentence(facts.accel_reason)})" if facts.accel_reason else ""
     text = f"This node has no KVM{reason}: the machine is emulated, about ten to thirty times slower."
     yield Finding("R11", "warn", ("kvm", "cpu"), text)
     model = _model(case)
@@ -45,6 +39,12 @@ def accelerator(case: Case) -> Iterator[Finding]:
     if stand_in != model and not model.startswith("custom-"):
         text = f"'{model}' cannot be emulated here; the guest sees '{stand_in}' instead."
         yield Finding("R11", "info", ("cpu",), text, with_model(case, stand_in))
+
+
+def in_a_sentence(text: str) -> str:
+    """A sentence fit to stand inside another one."""
+    small = text[:1].lower() + text[1:] if text[1:2].islower() else text
+    return small.rstrip(".")
 
 
 def model(case: Case) -> Iterator[Finding]:
@@ -89,7 +89,7 @@ def flags(case: Case) -> Iterator[Finding]:
 
 
 def _on_host(case: Case, flag: str) -> bool:
-    return flag not in _COMPARABLE or _HOST_NAMES.get(flag, flag) in case.facts.cpu_flags
+    return has_flag(flag, case.facts) is not False
 
 
 def old_model(case: Case) -> Iterator[Finding]:
