@@ -165,7 +165,11 @@ USE_TZ = True
 
 NPM = BASE_DIR / "node_modules"
 STATIC_URL = "static/"
-STATICFILES_DIRS: list[Any] = [BASE_DIR / "static", ("vendor/novnc-1.7.0", NPM / "@novnc" / "novnc")]
+STATICFILES_DIRS: list[Any] = [
+    BASE_DIR / "static",
+    ("vendor/novnc-1.7.0", NPM / "@novnc" / "novnc"),
+    ("vendor/uplot-1.6.32", NPM / "uplot" / "dist"),
+]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 WHITENOISE_MAX_AGE = 3600

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Count, Q, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from vms import access
@@ -14,6 +15,7 @@ from vms.hardware.context import NodeFacts
 from vms.models import VM, Node, StorageStatus
 from vms.views.doors import node_or_404, signed_in
 from vms.views.fleet import boot_order
+from vms.views.graphs import NODE_GRAPHS, crowding, fresh, graph_context
 from vms.views.states import State
 
 
@@ -34,6 +36,9 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
         "qemu_user": qemu_user(row.facts),
         "statuses": statuses.order_by("storage__name"),
         "counts": counts(request, row),
+        "usage": fresh(row.usage),
+        "crowding": crowding(row, facts.threads),
+        **graph_context(request, NODE_GRAPHS, reverse("vms:node_series", args=[row.name])),
         "steps": boot_order(request.user, row),
         "bulk_reason": "" if row.online else f"Node {row.name} is offline: nothing there can be changed now.",
         "memory_used": max(0, facts.memory - facts.memory_free) if facts.memory_free else 0,

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from vms.models import VM, Task
@@ -13,6 +14,7 @@ from vms.models.configuration import config_of, with_parts
 from vms.views import words
 from vms.views.doors import signed_in, vm_or_404
 from vms.views.failures import last_failure
+from vms.views.graphs import VM_GRAPHS, fresh, graph_context
 from vms.views.nodes import accelerator
 from vms.views.states import vm_state
 from vms.views.tasks import page_of, shown
@@ -28,7 +30,8 @@ def vm_summary(request: HttpRequest, vmid: int) -> HttpResponse:
     part = request.GET.get("part")
     if part == "head":
         return render(request, "vms/_vm_head_only.html", {"vm": vm})
-    context = summary_of(vm)
+    address = reverse("vms:vm_series", args=[vm.vmid])
+    context = {**summary_of(vm), **graph_context(request, VM_GRAPHS, address)}
     return render(request, "vms/_vm_cards.html" if part == "cards" else "vms/vm_summary.html", context)
 
 
@@ -39,6 +42,7 @@ def summary_of(vm: VM) -> dict[str, Any]:
     recent = Task.objects.filter(vm=vm).select_related("node").order_by("-pk")[:VISIBLE_TASKS]
     return {
         "vm": vm,
+        "usage": fresh(vm.usage),
         "tab": "summary",
         "state": vm_state(vm),
         "accelerator": accelerator(vm.node),
