@@ -161,7 +161,7 @@ def test_the_list_of_drafts_resumes_and_discards(start: Hand) -> None:
     vmid = start.vm.vmid
     page = start.client.get("/vms/create").content.decode()
     assert "web-03" in page
-    assert "<td>admin</td>" in page
+    assert '<td class="wide">admin</td>' in page
     assert "ago" in page
     action = re.search(r'<form method="post" action="([^"]+)">.{0,200}?value="discard"', page, re.S)
     assert action
