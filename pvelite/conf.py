@@ -8,6 +8,7 @@
 ``PVELITE_ORIGINS``         further public origins, comma-separated (``https://pve.example.org``)
 ``PVELITE_ADMIN_PASSWORD``  the first operator's password (default: random, printed once)
 ``PVELITE_TRASH_DAYS``      days that removed VMs stay in the trash (default 7; 0: none)
+``PVELITE_METRICS_TOKEN``   lets who brings it read ``/metrics`` (default: only who may audit all)
 ``PVELITE_LOG``             log level of every role: DEBUG, INFO (default), WARNING, ERROR
 ``DATABASE_URL``            ``postgres://…`` for several nodes (default: SQLite under the home)
 ``REDIS_URL``               ``redis://…`` or ``unix://…`` (default: a private server we start)
@@ -103,6 +104,7 @@ class Conf:
     redis_url: str
     log_level: str
     trash_days: int
+    metrics_token: str
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Conf:
@@ -121,6 +123,7 @@ class Conf:
             database_url=url("DATABASE_URL", environ.get("DATABASE_URL", ""), ("postgres", "postgresql")),
             redis_url=url("REDIS_URL", environ.get("REDIS_URL", ""), ("redis", "rediss", "unix")),
             log_level=level,
+            metrics_token=environ.get("PVELITE_METRICS_TOKEN", ""),
             trash_days=days(environ.get("PVELITE_TRASH_DAYS") or "7"),
         )
 

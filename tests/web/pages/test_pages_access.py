@@ -80,6 +80,7 @@ MATRIX: dict[str, Case] = {
     "vms:snippet_version": page((*SNIPPET, 1)),
     "vms:vm_options": page(VMID),
     "vms:vm_menu": page(VMID),
+    "vms:prometheus": Case(401, 401, 200),
     "vms:vm_series": page(VMID),
     "vms:vm_usage": page(VMID),
     "vms:node_series": page(("pve1",)),

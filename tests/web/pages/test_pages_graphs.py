@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from typing import Any
 
 import pytest
 from conftest import Scene, person, signed_in  # type: ignore[import-not-found]
 from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
 
 from vms.models import VM, Node
 from vms.models.metric import FRAMES, SLOTS, record
@@ -61,3 +64,33 @@ def test_the_node_says_when_it_is_crowded(boss: Client, scene: Scene) -> None:
     assert "13 on 4 threads" in text
     assert "3.2 : 1" in text
     assert "beyond 3 to 1" in text
+
+
+def test_prometheus_reads_what_was_measured(boss: Client, scene: Scene, settings: Any) -> None:
+    VM.objects.filter(vmid=101).update(status="running", usage={**USAGE, "at": time.time()})
+    scene.add_vms(1)
+    text = boss.get("/metrics").content.decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    (share,) = families["pvelite_vm_cpu_share"].samples
+    assert (share.labels, share.value) == ({"vmid": "101", "name": "web-01", "node": "pve1"}, 0.42)
+    assert {sample.labels["vmid"]: sample.value for sample in families["pvelite_vm_up"].samples} == {
+        "101": 1.0,
+        "200": 0.0,
+    }
+    assert Client().get("/metrics").status_code == 401
+    settings.CONF = dataclasses.replace(settings.CONF, metrics_token="tick-tock")
+    for given, status in (
+        ("Bearer tick-tock", 200),
+        ("Bearer tick", 401),
+        ("Basic tick-tock", 401),
+        ("", 401),
+    ):
+        assert Client().get("/metrics", headers={"Authorization": given}).status_code == status
+
+
+def test_prometheus_costs_the_same_with_many_vms(
+    boss: Client, scene: Scene, django_assert_max_num_queries: Any
+) -> None:
+    scene.add_vms(50)
+    with django_assert_max_num_queries(8):
+        assert boss.get("/metrics").status_code == 200
