@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from vms.config import conffile
+from vms.config import conffile, seeds
 from vms.config.privileged import operators_only
 from vms.config.rules import Severity
 from vms.config.vmconfig import VMConfig, parse_value
@@ -158,6 +158,14 @@ def _drives(found: Reading, storage_map: Mapping[str, str]) -> None:
             found.mapping[key] = replace(part, file=f"{there}:{name}").format()
         size = Size.parse(part.size).bytes if getattr(part, "size", None) else None
         found.drives.append(WantedDrive(key, _kind(key, part), there, name, size, found.lines.get(key, 0)))
+    if "cicustom" in found.mapping:
+        texts: Any = parse_value("cicustom", found.mapping["cicustom"])
+        moved: dict[str, Any] = {}
+        for role, volid in seeds.named(VMConfig.parse({"cicustom": found.mapping["cicustom"]})).items():
+            storage, _, name = volid.partition(":")
+            names[storage] = None
+            moved[role] = f"{storage_map.get(storage, storage)}:{name}"
+        found.mapping["cicustom"] = replace(texts, **moved).format()
     if "vmstatestorage" in found.mapping:
         old = found.mapping["vmstatestorage"]
         names[old] = None

@@ -21,6 +21,7 @@ from vms.config.creation import complete
 from vms.config.importing import Note, Reading, WantedDrive
 from vms.config.rules import findings
 from vms.config.secrets import kept_secret, masked
+from vms.config.seeds import named
 from vms.config.vmconfig import VMConfig, parse_value
 from vms.errors import AccessError, ConfigError, ConfigErrors, StorageError
 from vms.hardware.context import NodeFacts
@@ -28,6 +29,7 @@ from vms.models import VM, AuditEntry, Disk, Node, Storage, Task, Volume
 from vms.models.configuration import check_saved, save_config
 from vms.models.disk import GIB
 from vms.models.usage import facts_in_use
+from vms.operations import snippets
 from vms.operations.create import may_use
 from vms.operations.drafts import check_vmid, finish_draft, new_draft, next_vmid, vmid_taken
 from vms.operations.volumes import keep_volume
@@ -129,6 +131,7 @@ def plan(text: str, *, node: Node, user: Any, options: Options) -> Plan:
     if options.unique:
         found.mapping = importing.anew(found.mapping)
     _rights(found, user)
+    _texts(found, reading, user)
     _judge(found, reading)
     found.notes.sort(key=lambda note: (SEVERITIES.index(note.severity), note.line))
     return found
@@ -268,6 +271,22 @@ def _rights(found: Plan, user: Any) -> None:
             may_use(user, drive.volid.partition(":")[0])
         except AccessError as error:
             found.notes.append(Note("block", str(error), 0, drive.key))
+
+
+def _texts(found: Plan, reading: Reading, user: Any) -> None:
+    """The texts it gives to cloud-init: one that is not here keeps it from starting, one that the importer
+    may not read keeps it out."""
+    for mapping in (found.mapping, found.pending):
+        text, line = mapping.get("cicustom"), reading.lines.get("cicustom", 0)
+        if not text:
+            continue
+        try:
+            snippets.authorise(user, {"cicustom": text})
+            snippets.texts(named(VMConfig.parse({"cicustom": text})))
+        except AccessError as error:
+            found.notes.append(Note("block", str(error), line, "cicustom"))
+        except ConfigError as error:
+            found.notes.append(Note("warn", f"{error.text}; it would not start so", line, "cicustom"))
 
 
 def _judge(found: Plan, reading: Reading) -> None:

@@ -22,7 +22,7 @@ from vms.storage.names import oddity
 
 MODE = 0o444
 """Readable for everybody as on Proxmox, writable for nobody: changing the file changes nothing."""
-MOST = 2000
+MOST = 500
 """Files that are looked at in one folder."""
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 

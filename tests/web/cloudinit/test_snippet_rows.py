@@ -212,3 +212,24 @@ def test_another_version_makes_the_image_older(cloudy: Scene) -> None:
     assert "older" in (change.before or "")
     mapping.pop("ciuser")
     assert [change.key for change in cloudinit.changes(vm, mapping)] == ["ciuser", "cicustom"]
+
+
+def test_an_imported_configuration_brings_only_texts_its_importer_may_read(cloudy: Scene) -> None:
+    from vms.operations.importing import Options, plan
+
+    keep(cloudy)
+    text = (
+        "name: x\nostype: l26\nmemory: 512\ncicustom: user=tank:snippets/u.yaml,vendor=tank:snippets/none\n"
+    )
+    options = Options(vmid=400, storages={"tank": "local"}, missing={}, unique=False, name="")
+
+    def notes(user: Any) -> list[tuple[str, str]]:
+        found = plan(text, node=cloudy.node, user=user, options=options)
+        assert found.mapping["cicustom"] == "user=local:snippets/u.yaml,vendor=local:snippets/none"
+        return [(note.severity, note.text) for note in found.notes if note.key == "cicustom"]
+
+    (note,) = notes(None)
+    assert note[0] == "warn"
+    assert "would not start" in note[1]
+    eve = person("eve", vms="PVEVMAdmin", storage="PVEAuditor")
+    assert notes(eve) == [("block", "Permission check failed (/storage/local, Datastore.AllocateSpace)")]
