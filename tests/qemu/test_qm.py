@@ -284,3 +284,40 @@ def test_showcmd_needs_neither(tmp_path: Path) -> None:
     assert all(line.split(":")[0] in ("name", "memory", "flying") for line in said.splitlines())
     assert "file: cannot be read" in shell.refused("showcmd", "--file", str(tmp_path / "no.conf"), code=2)
     assert "--file" in shell.refused("showcmd", code=2)
+
+
+def test_snapshots(qm: Shell, vm: int) -> None:
+    number = str(vm)
+    assert "`-> current" in qm.good("listsnapshot", number)
+    qm.good("snapshot", number, "one", "--description", "first\nline")
+    qm.good("start", number)
+    qm.good("snapshot", number, "two", "--vmstate")
+    said = qm.good("listsnapshot", number).splitlines()
+    assert [line.split()[1] for line in said] == ["one", "two", "current"]
+    assert [line.index("`->") for line in said] == [0, 1, 2]
+    assert said[0].endswith("first")
+    assert " RAM" in said[1]
+    assert said[2].endswith("You are here!")
+    assert [row["parent"] for row in qm.json("listsnapshot", number)] == ["", "one", "two"]
+    assert "already used" in qm.refused("snapshot", number, "two")
+    qm.good("rollback", number, "one")
+    assert qm.good("status", number) == "status: stopped\n"
+    assert [row["name"] for row in qm.json("listsnapshot", number)] == ["one", "two", "current"]
+    qm.good("rollback", number, "two")
+    assert qm.good("status", number) == "status: running\n"
+    qm.good("delsnapshot", number, "one")
+    assert "does not exist" in qm.refused("delsnapshot", number, "one")
+    assert [row["parent"] for row in qm.json("listsnapshot", number)] == ["", "two"]
+
+
+def test_hibernation(qm: Shell, vm: int) -> None:
+    number = str(vm)
+    qm.good("start", number)
+    assert "means nothing without --todisk" in qm.refused("suspend", number, "--statestorage", "local")
+    qm.good("suspend", number, "--todisk")
+    assert qm.json("status", number)["lock"] == "suspended"
+    qm.good("resume", number)
+    assert qm.good("status", number) == "status: running\n"
+    qm.good("suspend", number, "--todisk", "1", "--statestorage", "local")
+    qm.good("discard", number)
+    assert qm.json("status", number)["lock"] == ""

@@ -20,6 +20,7 @@ from vms.models.waiting import waiting_volumes
 from vms.operations import mirror
 from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.protection import check_protection
+from vms.operations.volumes import config_volumes
 from vms.schema.option import opt
 from vms.tasks import notify
 
@@ -139,7 +140,7 @@ def owned(vm: VM) -> list[Volume]:
     named = {row.volid for row in waiting_volumes(vm)}
     for snapshot in Snapshot.objects.filter(vm=vm):
         used.add(snapshot.vmstate_id)
-        named |= {str(text).partition(",")[0].removeprefix("file=") for text in snapshot.config.values()}
+        named |= config_volumes(snapshot.config) | config_volumes(snapshot.running)
     return [row for row in here if row.pk in used or row.volid in named]
 
 

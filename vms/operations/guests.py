@@ -54,6 +54,20 @@ async def end(ctx: Context, timeout: int) -> None:
         raise StateError(f"QEMU of VM {vmid} ended but what it left could not be removed yet.")
 
 
+async def as_before(guest: Guest, was: str) -> None:
+    """Let a guest that was stopped for a moment do again what it did: run, or stand still.
+
+    A save leaves QEMU with its disks closed, and only ``cont`` opens them again; so a paused guest runs for
+    an instant.
+    """
+    state = await guest.monitor.query_status()
+    if was == VM.Status.RUNNING and state != "running":
+        await guest.monitor.cont()
+    elif was != VM.Status.RUNNING and state == "postmigrate":
+        await guest.monitor.cont()
+        await guest.monitor.stop()
+
+
 async def power_down(ctx: Context, timeout: int) -> bool:
     """Ask the guest to shut down; answers whether it did within ``timeout`` seconds.
 

@@ -21,7 +21,7 @@ from vms.models import VM, Storage, Volume
 from vms.models.configuration import config_of
 from vms.operations import memory, mirror, saving
 from vms.operations.base import Context, Guest, Operation, Params, operation
-from vms.operations.guests import STOP_TIMEOUT, end, live, must_run
+from vms.operations.guests import STOP_TIMEOUT, as_before, end, live, must_run
 from vms.operations.protection import check_protection
 from vms.operations.start import bring_up
 from vms.operations.volumes import keep_volume
@@ -148,8 +148,7 @@ async def let_go_on(ctx: Context) -> None:
     if guest is None:
         return
     await statefile.abandon(guest.monitor)
-    if ctx.vm.saved.get("was") == VM.Status.RUNNING:
-        await guest.monitor.cont()
+    await as_before(guest, str(ctx.vm.saved.get("was", "")))
     await ctx.services.observe(ctx.vm.vmid)
 
 

@@ -121,6 +121,19 @@ async def free_name(driver: Any, vmid: int, wanted: str) -> str:
         name = f"{wanted}-{number}"
 
 
+async def check_free(ctx: Context, volid: str) -> None:
+    """Raise :class:`StateError` when there is a volume of that name already: it would be somebody else's."""
+    name = volid.partition(":")[0]
+    storage = await ctx.db(lambda: Storage.objects.get(name=name))
+    try:
+        await ctx.services.storage(storage.name, storage.facts()).find(volid)
+    except StorageError:
+        return
+    raise StateError(
+        f"there is a volume '{volid}' already, which no snapshot knows", hint="Choose another name."
+    )
+
+
 async def machine_of(guest: Guest) -> dict[str, str]:
     """What the guest runs on, as it must be given to who reads its memory (PVE's keys)."""
     answer = await guest.monitor.execute("qom-get", {"path": "/machine", "property": "type"})

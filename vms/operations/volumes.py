@@ -48,7 +48,8 @@ def snapshots_with(volume: Volume) -> list[str]:
     return [
         f"{row.name} of VM {row.vm.vmid}"
         for row in rows
-        if row.vmstate_id == volume.pk or volume.volid in config_volumes(row.config)
+        if row.vmstate_id == volume.pk
+        or volume.volid in config_volumes(row.config) | config_volumes(row.running)
     ]
 
 

@@ -21,6 +21,7 @@ from vms.errors import ConfigError
 TRUE_WORDS = frozenset({"1", "on", "yes", "true"})
 FALSE_WORDS = frozenset({"0", "off", "no", "false"})
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BREAKS = {ord("\n"): " ", ord("\t"): " "}
 """A control character: no value may hold one."""
 
 Kind = Literal["bool", "int", "float", "enum", "str"]
@@ -58,6 +59,7 @@ class Option:
     advanced: bool = False
     hidden: bool = False
     aliases: tuple[str, ...] = ()
+    lines: bool = False
     check: Callable[[str], str] | None = field(default=None, compare=False)
 
     def parse(self, text: str, key: str = "", part: str = "") -> Any:
@@ -68,7 +70,9 @@ class Option:
 
         if self.max_length is not None and len(text) > self.max_length:
             raise wrong(f"is {len(text)} characters long, at most {self.max_length} are allowed")
-        if CONTROL.search(text):
+        if self.lines:
+            text = text.replace("\r\n", "\n")
+        if CONTROL.search(text.translate(_BREAKS) if self.lines else text):
             raise wrong("holds a control character or line break, remove it")
         if self.kind == "bool":
             word = text.strip().lower()
@@ -142,6 +146,7 @@ def opt(
     advanced: bool = False,
     hidden: bool = False,
     aliases: tuple[str, ...] = (),
+    lines: bool = False,
     check: Callable[[str], str] | None = None,
 ) -> Any:
     """Declare one option of a dataclass.
@@ -149,7 +154,8 @@ def opt(
     ``key`` is PVE's spelling when Python cannot spell it (``pre-enrolled-keys``); ``short`` marks the one
     option of a property string that may be written without its name; ``labels`` names the values of a
     ``Literal``; ``check`` turns text into its canonical text or raises ``ValueError`` with a sentence.
-    ``required`` options have no default. ``hidden`` ones are legal but offered in no form.
+    ``required`` options have no default. ``hidden`` ones are legal but offered in no form. ``lines`` allows
+    several lines of text.
     """
     metadata = {
         "label": label,
@@ -170,6 +176,7 @@ def opt(
         "advanced": advanced,
         "hidden": hidden,
         "aliases": aliases,
+        "lines": lines,
         "check": check,
         "meaning": default,
     }

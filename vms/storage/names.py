@@ -21,7 +21,7 @@ DISK_NAME = re.compile(
 BASE_NAME = re.compile(_BASE)
 SEED_NAME = re.compile(rf"(?P<vmid>{_VMID})/vm-(?P=vmid)-cloudinit\.(?P<fmt>qcow2|raw)")
 STATE_NAME = re.compile(
-    rf"(?P<vmid>{_VMID})/vm-(?P=vmid)-state-(?P<state>[A-Za-z][A-Za-z0-9_-]{{1,59}})\.raw"
+    rf"(?P<vmid>{_VMID})/vm-(?P=vmid)-state-(?P<state>[A-Za-z][A-Za-z0-9_-]{{1,59}}(?:\.tpm)?)\.raw"
 )
 IMPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.(qcow2|raw|img|vmdk)", re.IGNORECASE)
 ISO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.[iI][sS][oO]")

@@ -57,6 +57,22 @@ def tiny(engine: Engine) -> Iterator[Any]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.fixture
+def small(engine: Engine) -> Iterator[Path]:
+    """The storage ``small`` on a file system of 256 MiB of its own; the folder."""
+    from vms.models import Storage
+
+    folder = engine.home / "small"
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m,mode=711", "tmpfs", str(folder)], check=True)
+    storage = Storage.objects.create(name="small", path=str(folder), content=["images"])
+    try:
+        yield folder
+    finally:
+        storage.delete()
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 def wipe(engine: Engine) -> None:
     """Back to an empty installation."""
     from vms.models import VM, Task, Volume

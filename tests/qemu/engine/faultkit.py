@@ -6,9 +6,13 @@ and the next worker has to bring its task to a definite end.
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from enginekit import until
 
 if TYPE_CHECKING:
     from enginekit import Engine
@@ -58,3 +62,58 @@ def at_every_border(
         assert task.finished, f"{verb} killed after '{name}': {task.status}"
         settled(vm, task, name)
     return names
+
+
+def deaths(
+    engine: Engine,
+    verb: str,
+    names: Sequence[str],
+    notes: Path,
+    ask: Callable[[], Task],
+    *,
+    again: bool = False,
+) -> Iterator[tuple[str, Task]]:
+    """``ask`` once for each border called ``names``: the border its worker died at, and the task as the next
+    worker ended it. ``again``: that one goes through the borders itself. These must be all there are.
+    """
+    engine.stop()
+    engine.start(PVELITE_FAULT=f"{verb}:1", PVELITE_STEPS=str(notes))
+    for number, name in enumerate(names, 1):
+        task = ask()
+        assert engine.process is not None
+        assert engine.process.wait(60) == -signal.SIGKILL, name
+        engine.process = None
+        if again:
+            engine.start()
+            engine.end(task, 60)
+            engine.stop()
+        more = {"PVELITE_FAULT": f"{verb}:{number + 1}"} if number < len(names) else {}
+        engine.start(PVELITE_STEPS=str(notes), **more)
+        yield name, engine.end(task, 60)
+    lines = [line for line in notes.read_text().splitlines() if line.startswith(f"{verb}:")]
+    passed = [line.partition(" ")[2] for line in lines]
+    assert passed[-len(names) :] == list(names)
+
+
+def held_at(engine: Engine, border: str, vm: VM, **params: str) -> Task:
+    """Ask for the verb; answers when a new worker stands still at that border of it."""
+    engine.stop()
+    engine.start(PVELITE_HOLD=border)
+    task = engine.submit(border.partition(":")[0], vm, **params)
+    assert engine.process is not None
+    stat = Path(f"/proc/{engine.process.pid}/stat")
+    until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the worker stands still")
+    return task
+
+
+def go_on(engine: Engine) -> None:
+    """Let a worker go on that stands still."""
+    assert engine.process is not None
+    engine.process.send_signal(signal.SIGCONT)
+
+
+def fill(folder: Path) -> None:
+    """Leave hardly any room on the file system of a folder."""
+    free = os.statvfs(folder)
+    with (folder / "filler").open("wb") as filler:
+        os.posix_fallocate(filler.fileno(), 0, (free.f_bavail - 64) * free.f_frsize)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from enginekit import Engine, until
+from enginekit import Engine
+from faultkit import deaths, fill, go_on, held_at
 from guestkit.media import Media
-from guestkit.sleeper import sleeper
+from guestkit.sleeper import inside, sleeper
 
 from vms.errors import ConfigError, LockedError, StateError
 from vms.models import VM, Task
-from vms.qemu.agent import Agent
 from vms.tasks import queue
 
 TINY = {"name": "tiny", "ostype": "l26", "memory": "32", "vga": "none", "serial0": "socket"}
@@ -24,23 +20,6 @@ TINY = {"name": "tiny", "ostype": "l26", "memory": "32", "vga": "none", "serial0
 
 def lines(task: Task) -> str:
     return "\n".join(line.text for line in task.lines.all())
-
-
-def inside(engine: Engine, vmid: int, script: str) -> str:
-    """What a line of shell inside the guest prints."""
-
-    async def ask() -> str:
-        agent = Agent(engine.run_dir / "vm" / str(vmid) / "agent" / "qga.sock")
-        async with asyncio.timeout(60):
-            while not await agent.ping(1):
-                pass
-            pid = await agent.run(["/bin/sh", "-ec", script])
-            while not (status := await agent.run_status(pid)).exited:
-                await asyncio.sleep(0.02)
-        assert status.exit_code == 0, status
-        return status.stdout.decode()
-
-    return asyncio.run(ask())
 
 
 @pytest.fixture
@@ -134,37 +113,15 @@ def test_cancelled_on_the_way(engine: Engine) -> None:
     assert (vm.lock, vm.vmstate, vm.saved, engine.images()) == ("", None, {}, [])
 
 
-def held_at(engine: Engine, border: str, vm: VM, **params: str) -> Task:
-    """Ask for the verb; answers when a new worker stands still at that border of it."""
-    engine.stop()
-    engine.start(PVELITE_HOLD=border)
-    task = engine.submit(border.partition(":")[0], vm, **params)
-    assert engine.process is not None
-    stat = Path(f"/proc/{engine.process.pid}/stat")
-    until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the worker stands still")
-    return task
-
-
-def go_on(engine: Engine) -> None:
-    assert engine.process is not None
-    engine.process.send_signal(signal.SIGCONT)
-
-
 BORDERS = ("place named", "place made", "place kept", "stopped", "saved", "noted", "ended")
 
 
 def test_killed_at_every_border(engine: Engine, tmp_path: Path) -> None:
     """Either the guest runs on and no file is left, or its memory is complete and it sleeps."""
-    steps = tmp_path / "steps"
     vm = engine.vm(TINY)
     engine.do("qmstart", vm)
-    for number, border in enumerate(BORDERS, 1):
-        killed_at(engine, f"qmsuspend:{number}", steps)
-        task = engine.submit("qmsuspend", vm)
-        assert engine.process is not None
-        assert engine.process.wait(30) == -9, border
-        engine.start()
-        engine.end(task)
+    ask = lambda: engine.submit("qmsuspend", vm)  # noqa: E731
+    for border, task in deaths(engine, "qmsuspend", BORDERS, tmp_path / "steps", ask):
         vm.refresh_from_db()
         if border in ("noted", "ended"):
             assert (task.status, vm.status, vm.lock) == ("ok", "stopped", "suspended"), border
@@ -174,55 +131,33 @@ def test_killed_at_every_border(engine: Engine, tmp_path: Path) -> None:
             assert (task.status, vm.lock, vm.saved, engine.images()) == ("error", "", {}, []), border
             assert "VM 100 is running" in task.message, border
             engine.status(vm, "running")
-    assert [line.split(" ", 1)[1] for line in steps.read_text().splitlines()][-7:] == list(BORDERS)
 
 
 def test_killed_while_it_wakes(engine: Engine, tmp_path: Path) -> None:
     """Before the guest goes on its memory is spent, so it goes on; afterwards the file goes."""
     vm = engine.vm(TINY)
     engine.do("qmstart", vm)
-    for number in (1, 2):
+
+    def ask() -> Task:
         engine.do("qmsuspend", vm)
-        killed_at(engine, f"qmstart:{number}", tmp_path / "steps")
-        task = engine.submit("qmstart", vm)
-        assert engine.process is not None
-        assert engine.process.wait(30) == -9
-        engine.start()
-        assert engine.end(task).status == "ok", task.message
+        return engine.submit("qmstart", vm)
+
+    borders = ("before the guest goes on", "guest goes on")
+    for border, task in deaths(engine, "qmstart", borders, tmp_path / "steps", ask):
+        assert task.status == "ok", f"{border}: {task.message}"
         engine.status(vm, "running")
         assert (vm.lock, vm.vmstate, vm.saved, engine.images()) == ("", None, {}, [])
 
 
-def killed_at(engine: Engine, fault: str, steps: Path) -> None:
-    """A new worker that dies there."""
-    engine.stop()
-    engine.start(PVELITE_FAULT=fault, PVELITE_STEPS=str(steps))
-
-
-def test_the_storage_fills_up_meanwhile(engine: Engine) -> None:
+def test_the_storage_fills_up_meanwhile(engine: Engine, small: Path) -> None:
     """QEMU's own reason is told, the guest goes on, the half file is gone."""
-    from vms.models import Storage
-
-    place = engine.home / "small"
-    place.mkdir(mode=0o711)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m,mode=711", "none", str(place)], check=True)
-    try:
-        Storage.objects.create(name="small", path=str(place))
-        vm = engine.vm(TINY)
-        engine.do("qmstart", vm)
-        task = held_at(engine, "qmsuspend:3", vm, statestorage="small")
-        free = os.statvfs(place)
-        with (place / "filler").open("wb") as filler:
-            os.posix_fallocate(filler.fileno(), 0, (free.f_bavail - 64) * free.f_frsize)
-        go_on(engine)
-        assert engine.end(task).status == "error"
-        assert (
-            task.message == "the memory could not be saved: Unable to write to file: No space left on device"
-        )
-        engine.status(vm, "running")
-        assert (vm.lock, vm.vmstate, vm.saved) == ("", None, {})
-        assert [path.name for path in place.rglob("*state*")] == []
-    finally:
-        engine.stop()
-        Storage.objects.filter(name="small").delete()
-        subprocess.run(["umount", str(place)], check=True)
+    vm = engine.vm(TINY)
+    engine.do("qmstart", vm)
+    task = held_at(engine, "qmsuspend:3", vm, statestorage="small")
+    fill(small)
+    go_on(engine)
+    assert engine.end(task).status == "error"
+    assert task.message == "the memory could not be saved: Unable to write to file: No space left on device"
+    engine.status(vm, "running")
+    assert (vm.lock, vm.vmstate, vm.saved) == ("", None, {})
+    assert not list(small.rglob("*state*"))

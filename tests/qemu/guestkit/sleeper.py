@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guestkit.media import Media
 from guestkit.warm import CONTROLLER, WARM
+from vms.qemu.agent import Agent
 
 if TYPE_CHECKING:
     from vms.models import VM
@@ -53,3 +55,20 @@ def sleeper(engine: Any, media: Media, state: Path, vmid: int, more: Mapping[str
     )
     vm.refresh_from_db()
     return vm
+
+
+def inside(engine: Any, vmid: int, script: str) -> str:
+    """What a line of shell inside the guest prints."""
+
+    async def ask() -> str:
+        agent = Agent(engine.run_dir / "vm" / str(vmid) / "agent" / "qga.sock")
+        async with asyncio.timeout(60):
+            while not await agent.ping(1):
+                pass
+            pid = await agent.run(["/bin/sh", "-ec", script])
+            while not (status := await agent.run_status(pid)).exited:
+                await asyncio.sleep(0.02)
+        assert status.exit_code == 0, status
+        return status.stdout.decode()
+
+    return asyncio.run(ask())
