@@ -19,10 +19,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 PATIENCE = 30.0
 """Seconds a bare start may take before it counts as failed."""
@@ -70,11 +71,12 @@ class Talk:
         self.file.readline()
         self.ask("qmp_capabilities")
 
-    def ask(self, command: str) -> dict[str, object]:
+    def ask(self, command: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Send one command, skip events, answer its reply."""
-        self.socket.sendall(json.dumps({"execute": command}).encode() + b"\n")
+        words = {"execute": command, "arguments": arguments or {}}
+        self.socket.sendall(json.dumps(words).encode() + b"\n")
         while True:
-            reply: dict[str, object] = json.loads(self.file.readline())
+            reply: dict[str, Any] = json.loads(self.file.readline())
             if "event" not in reply:
                 return reply
 
