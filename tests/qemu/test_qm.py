@@ -133,6 +133,27 @@ def test_the_configuration(qm: Shell, vm: int) -> None:
     assert f"vmid: {vm}" in qm.good("status", str(vm), "--verbose")
 
 
+def test_disks(qm: Shell, engine: Engine, vm: int) -> None:
+    """Proxmox's words, long and short; a file of the shell's own folder; exit codes."""
+    number, image = str(vm), engine.home / "local" / "image.qcow2"
+    assert "scsi0: has 2G now" in qm.good("disk", "resize", number, "scsi0", "2G")
+    assert "scsi0: has 3G now" in qm.good("resize", number, "scsi0", "+1G")
+    assert "shrinking" in qm.refused("resize", number, "scsi0", "1G")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "8M"], check=True)
+    image.chmod(0o644)
+    said = qm.good("importdisk", number, str(image), "local", "--format", "raw", "--target-disk", "scsi1")
+    assert f"as scsi1: 'local:{vm}/vm-{vm}-disk-1.raw'" in said
+    said = qm.good("disk", "move", number, "scsi1", "--format", "qcow2", "--delete", "1")
+    assert f"scsi1: is 'local:{vm}/vm-{vm}-disk-2.qcow2' now" in said
+    assert "same storage with same format" in qm.refused("move_disk", number, "scsi0", "local")
+    assert "changed: scsi1" in qm.good("unlink", number, "--idlist", "scsi1")
+    assert qm.json("config", number)["unused0"] == f"local:{vm}/vm-{vm}-disk-2.qcow2"
+    qm.good("disk", "unlink", number, "--idlist", "unused0", "--force")
+    assert "every volume is known" in qm.good("disk", "rescan", "--vmid", number, "--dryrun")
+    assert qm.json("rescan", "--vmid", number)["status"] == "ok"
+    assert "arguments are required" in qm.refused("disk", code=2)
+
+
 def test_a_change(qm: Shell, vm: int) -> None:
     """At once while it is stopped; while it runs, what cannot be is pending."""
     number = str(vm)
