@@ -132,6 +132,8 @@ class Chardev(Part):
         if self.backend == "socket":
             path = data.pop("path")
             data["addr"] = {"type": "unix", "data": {"path": path}}
+        elif self.backend == "spicevmc":
+            data["type"] = data.pop("name")
         elif "path" in data:
             data["device"] = data.pop("path")
         return {"id": self.options["id"], "backend": {"type": self.backend, "data": data}}

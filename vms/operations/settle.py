@@ -16,9 +16,9 @@ from django.db import transaction
 from vms.config.pending import How, Verdict, verdict
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, ConfigErrors, VMError
-from vms.models import VM, Disk, Storage, Task
+from vms.models import VM, Disk, Storage, Task, Volume
 from vms.models.configuration import config_of, drives_of
-from vms.models.waiting import Waiting, forget_volumes
+from vms.models.waiting import Waiting, forget_volumes, volumes_named
 from vms.operations import cloudinit, create
 from vms.operations.base import Context
 from vms.operations.plugging import Change, Machine
@@ -48,6 +48,8 @@ async def carry_out(ctx: Context) -> None:
     Raises :class:`ConfigErrors` with an error per key that could have taken effect and did not.
     """
     wish = await ctx.db(Wish.of_params, ctx.vm, ctx.params)
+    for volume in await ctx.db(reverted_seeds, ctx.vm, wish):
+        await ctx.services.storage(volume.storage.name, volume.storage.facts()).free(volume.volid)
     made = await make_volumes(ctx, wish)
     keys = await ctx.db(note, ctx.task, ctx.vm, wish, made)
     ctx.keep()
@@ -65,6 +67,12 @@ async def go_on(ctx: Context) -> None:
     else:
         await take_effect(ctx, [key for key in noted.split(",") if key])
         await cloudinit.renew(ctx)
+
+
+def reverted_seeds(vm: VM, wish: Wish) -> list[Volume]:
+    """The volumes of cloud-init drives that waited and shall not any more: nobody misses them."""
+    fresh = fresh_of_now(vm)
+    return volumes_named(fresh, wish.planned(Waiting.of(fresh))[1])
 
 
 async def make_volumes(ctx: Context, wish: Wish) -> dict[str, Made]:
@@ -206,7 +214,8 @@ async def one_key(ctx: Context, machine: Machine, key: str, how: Verdict) -> Non
 def problem(key: str, error: VMError) -> ConfigError:
     """Why a key did not take effect, in PVE's words."""
     text = error.text if isinstance(error, ConfigError) else str(error)
-    return ConfigError(key, f"hotplug problem - {text}", hint=error.hint or "It waits for the next start.")
+    what = f"hotplug problem - {text.rstrip('.')}; it waits for the next start."
+    return ConfigError(key, what, hint=error.hint)
 
 
 def now_waiting(vm: VM) -> Waiting:

@@ -29,6 +29,8 @@ from vms.operations import images
 from vms.schema.option import shown
 from vms.schema.types import normal_tags
 
+DETACHED = "holds a disk that is there already, written when a disk is detached; plug it into a bus"
+
 OF_OPERATIONS = frozenset(
     {"lock", "meta", "template", "vmstate", "parent", "snaptime", "snapstate", "runningmachine", "runningcpu",
      "running-nets-host-mtu"}
@@ -181,7 +183,7 @@ def _conflicts(given: Iterable[str], delete: Sequence[str], revert: Sequence[str
             errors.append(ConfigError(key, "is written by operations and cannot be set"))
     for key in given:
         if is_unused(key):
-            errors.append(ConfigError(key, "is written when a disk is detached; plug the volume into a bus"))
+            errors.append(ConfigError(key, DETACHED))
         for words, name in ((delete, "deleted"), (revert, "reverted")):
             if key in words:
                 errors.append(ConfigError(key, f"cannot be set and {name} at the same time"))
