@@ -83,12 +83,19 @@
   const fields = (root) => [...root.querySelectorAll("input[name], select[name], textarea[name]")].filter((field) => field.type !== "hidden" && field.type !== "radio");
   const state = (field) => (field.type === "checkbox" ? String(field.checked) : field.value);
   const snapshot = (root) => new Map(fields(root).map((field) => [field.name, state(field)]));
-  let sent = null, late = null, open = [];
+  let sent = null, late = null, open = [], posts = 0;
+  const looks = new WeakMap();
 
-  document.addEventListener("htmx:beforeRequest", (event) => { const root = body(event); if (root) sent = snapshot(root); });
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const root = body(event);
+    if (root) { sent = snapshot(root); looks.set(event.detail.xhr, posts); }
+    else if (event.target.matches?.(".option-form")) posts++;
+  });
   document.addEventListener("htmx:beforeSwap", (event) => {
     const root = body(event);
     if (!root) return;
+    // A look that was overtaken by OK must not cover what OK was answered.
+    if (looks.has(event.detail.xhr) && looks.get(event.detail.xhr) !== posts) { event.detail.shouldSwap = false; return; }
     late = sent && event.detail.xhr.status < 400 ? new Map([...snapshot(root)].filter(([name, value]) => sent.get(name) !== value)) : null;
     open = [...root.querySelectorAll("details[open][id]")].map((each) => each.id);
     sent = null;
@@ -107,6 +114,19 @@
     }
     late = null;
     changed?.dispatchEvent(new Event("change", { bubbles: true }));
-    if (event.detail.xhr.status >= 400) root.querySelector(".error-summary, .notice.is-error")?.focus();
+    if (event.detail.xhr.status < 400) return;
+    const why = root.querySelector(".error-summary, .notice.is-error, .finding.is-error");
+    why?.focus();
+    why?.scrollIntoView({ block: "nearest" });
+  });
+
+  // A minimum that equals the memory follows it while it is typed, as it will when it is saved.
+  let follows = false;
+  const least = (field) => field.form?.elements.balloon;
+  document.addEventListener("focusin", (event) => {
+    if (event.target.name === "memory.current") follows = least(event.target)?.value === event.target.value;
+  });
+  document.addEventListener("input", (event) => {
+    if (event.target.name === "memory.current" && follows && least(event.target)) least(event.target).value = event.target.value;
   });
 })();

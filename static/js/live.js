@@ -28,6 +28,13 @@
     last.set(element, Date.now());
     htmx.trigger(element, "pvelite:changed");
   };
+  // A menu opened while the answer was on its way stays open: the answer is asked for again when it is closed.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const element = event.detail.target;
+    if (!element.matches?.("[data-topic]") || event.detail.xhr.status >= 400 || !held(element)) return;
+    event.detail.shouldSwap = false;
+    refresh(element);
+  });
   const wants = (element, topics) => element.dataset.topic.split(/\s+/).some((topic) =>
     topic.endsWith("*") ? topics.some((each) => each.startsWith(topic.slice(0, -1))) : topics.includes(topic));
   const changed = (topics) => {

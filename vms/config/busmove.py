@@ -18,6 +18,8 @@ from vms.hardware import SLOTS, part_of
 from vms.hardware.drive import Drive
 from vms.schema.option import options_of
 
+RECORD = "busmove"
+"""Where a VM's row keeps a move that was begun (in ``VM.draft``)."""
 SLOW = ("ide", "sata")
 TARGETS = {"scsi": "VirtIO SCSI", "virtio": "VirtIO Block"}
 CONTROLLER = "virtio-scsi-single"

@@ -52,10 +52,10 @@ class Memory(Panel):
     def submit(self, data: QueryDict, slot: str = "") -> str:
         """As everywhere; besides, a minimum that equalled the memory follows it."""
         known = {**self.values(slot), **self.draft.typed.get(self.slug, {})}
-        least = data.get("balloon", known["balloon"])
-        if least == known["balloon"] == known["memory.current"] and "memory.current" in data:
+        memory, least = data.get("memory.current"), data.get("balloon", known["balloon"])
+        if memory is not None and (least == memory or least == known["balloon"] == known["memory.current"]):
             data = data.copy()
-            data["balloon"] = str(data["memory.current"])
+            data["balloon"] = str(memory) if str(memory).isdigit() else known["balloon"]
         return super().submit(data, slot)
 
     def take(self, good: Texts, values: Texts, slot: str) -> str:

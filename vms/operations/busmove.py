@@ -14,7 +14,7 @@ from django.db import transaction
 
 from vms import access
 from vms.config import busmove
-from vms.config.busmove import HELPER_SERIAL, Changes, Move
+from vms.config.busmove import HELPER_SERIAL, RECORD, Changes, Move
 from vms.config.upkeep import is_unused, volume_of
 from vms.errors import MonitorError, OutcomeUnknown, StateError
 from vms.models import VM, Task
@@ -23,8 +23,6 @@ from vms.operations import configure
 from vms.operations.base import Context, Operation, operation
 from vms.tasks import notify
 from vms.tasks.queue import UNFINISHED
-
-RECORD = "busmove"
 
 
 class Stage(StrEnum):

@@ -18,6 +18,7 @@ from vms.config.vmconfig import parse_value
 from vms.errors import AccessError, ConfigError, StateError
 from vms.models import VM, Storage, Volume
 from vms.models.configuration import config_of, is_drive, save_config, size_text
+from vms.models.notes import note_work
 from vms.operations import images
 from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.create import DEFAULT_FORMAT
@@ -26,7 +27,6 @@ from vms.operations.drives import (
     authorise_disk,
     check_defined,
     driver_of,
-    note_work,
     remember,
     remove_new,
     target_storage,

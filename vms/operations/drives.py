@@ -19,6 +19,7 @@ from vms.errors import ConfigError, StateError, StorageError
 from vms.hardware.context import LaunchContext
 from vms.models import VM, Storage, Volume
 from vms.models.configuration import config_of, is_drive, save_config, size_text, state_digest
+from vms.models.notes import note_work
 from vms.operations.base import Context
 from vms.operations.start import launch_context, storages_of
 from vms.operations.volumes import keep_volume
@@ -216,13 +217,6 @@ async def volumes_there(ctx: Context, storage: Storage, vmid: int) -> set[str]:
     """The volumes on a storage that carry that number."""
     listing = await driver_of(ctx, storage).list("images", vmid)
     return {volume.volid for volume in listing.volumes}
-
-
-def note_work(vm: VM, note: Mapping[str, Any]) -> None:
-    """Replace what the VM's row remembers of the work that is being done, for who settles it when this worker
-    dies."""
-    vm.draft = dict(note)
-    VM.everything.filter(pk=vm.pk).update(draft=vm.draft)
 
 
 async def remember(ctx: Context, note: Mapping[str, Any]) -> None:

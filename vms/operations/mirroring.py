@@ -12,11 +12,11 @@ from typing import Any
 from vms.errors import MonitorError, OutcomeUnknown, QemuError, StateError
 from vms.models import Storage, Volume
 from vms.models.configuration import config_of
+from vms.models.notes import note_work
 from vms.operations.base import Context, Guest
 from vms.operations.drives import (
     Drive,
     driver_of,
-    note_work,
     put_volume,
     remove_new,
     running_context,

@@ -14,6 +14,7 @@ from vms.config.upkeep import free_unused, is_seed
 from vms.errors import AccessError, ConfigError, StateError, VMError
 from vms.models import VM, Storage, Volume
 from vms.models.configuration import config_of
+from vms.models.notes import note_work
 from vms.operations import cloudinit, mirroring, reassign
 from vms.operations.base import Context, Operation, Params, check_clones, check_lock, operation
 from vms.operations.drives import (
@@ -24,7 +25,6 @@ from vms.operations.drives import (
     delete_volume,
     driver_of,
     find_drive,
-    note_work,
     put_volume,
     remember,
     remove_new,

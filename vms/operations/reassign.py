@@ -14,6 +14,7 @@ from vms.errors import ConfigError, StateError
 from vms.hardware import part_of
 from vms.models import VM, Volume
 from vms.models.configuration import config_of, is_drive, save_config, size_text, with_parts
+from vms.models.notes import note_work
 from vms.operations.base import Context
 from vms.operations.drives import (
     FIRMWARE,
@@ -22,7 +23,6 @@ from vms.operations.drives import (
     check_digest,
     driver_of,
     find_drive,
-    note_work,
     remember,
     volumes_there,
 )

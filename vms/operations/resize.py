@@ -9,6 +9,7 @@ from typing import Any
 from vms.errors import ConfigError, MonitorError, OutcomeUnknown, StateError
 from vms.models import VM
 from vms.models.configuration import size_text
+from vms.models.notes import note_work
 from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.drives import (
     FIRMWARE,
@@ -18,7 +19,6 @@ from vms.operations.drives import (
     check_digest,
     driver_of,
     find_drive,
-    note_work,
     put_volume,
     remember,
 )

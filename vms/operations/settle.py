@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from django.db import transaction
 
@@ -18,6 +17,7 @@ from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, ConfigErrors, VMError
 from vms.models import VM, Disk, Storage, Task, Volume
 from vms.models.configuration import config_of, drives_of
+from vms.models.notes import note_work
 from vms.models.waiting import Waiting, forget_volumes, volumes_named
 from vms.operations import cloudinit, create
 from vms.operations.base import Context
@@ -83,8 +83,8 @@ async def make_volumes(ctx: Context, wish: Wish) -> dict[str, Made]:
         return {}
     await create.check_space(ctx, pairs)
     before = await there(ctx, [storage for _, storage in pairs])
-    await ctx.db(remember, ctx.vm, {BEFORE: sorted(before), TASK: ctx.task.pk})
-    ctx.on_undo("note of new volumes", lambda: ctx.db(remember, ctx.vm, {}))
+    await ctx.db(note_work, ctx.vm, {BEFORE: sorted(before), TASK: ctx.task.pk})
+    ctx.on_undo("note of new volumes", lambda: ctx.db(note_work, ctx.vm, {}))
     made: dict[str, Made] = {}
     for number, (disk, storage) in enumerate(pairs):
         await ctx.progress(number / len(pairs), f"creating {disk.slot}")
@@ -115,11 +115,6 @@ async def there(ctx: Context, storages: Iterable[Storage]) -> set[str]:
     return found
 
 
-def remember(vm: VM, before: Mapping[str, Any]) -> None:
-    """Note what was there before anything is made, or that this is over."""
-    VM.everything.filter(pk=vm.pk).update(draft=dict(before))
-
-
 async def clean_up(ctx: Context) -> None:
     """Remove volumes that a dead worker made and did not note."""
     before = ctx.vm.draft.get(BEFORE)
@@ -133,7 +128,7 @@ async def clean_up(ctx: Context) -> None:
         await ctx.services.storage(storage.name, storage.facts()).free(volid)
         await ctx.db(forget_volumes, ctx.vm, [volid])  # a scan may have found it meanwhile
         await ctx.log(f"removed volume '{volid}', which belonged to nothing yet")
-    await ctx.db(remember, ctx.vm, {})
+    await ctx.db(note_work, ctx.vm, {})
 
 
 def note(task: Task, vm: VM, wish: Wish, made: Mapping[str, Made]) -> list[str]:
@@ -152,7 +147,7 @@ def note(task: Task, vm: VM, wish: Wish, made: Mapping[str, Made]) -> list[str]:
         planned, doomed = resolved.planned(waiting)
         planned.store(fresh)
         forget_volumes(fresh, doomed)
-        VM.everything.filter(pk=fresh.pk).update(draft={})
+        note_work(fresh, {})
         Task.objects.filter(pk=task.pk).update(params={**task.params, "keys": ",".join(keys)})
     notify.changed(f"vm-{vm.vmid}", "storage")
     return keys

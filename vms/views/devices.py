@@ -180,7 +180,7 @@ def group_row(name: str, config: Mapping[str, str], changes: Mapping[str, str | 
         name, GROUPS[name][0], told(name, config), ICONS[name], raw_of(config, keys),
         default=not any(key in config for key in keys), keys=keys,
         waits=told(name, after) if waiting else "",
-        waits_raw=raw_of(after, waiting) if waiting else "",
+        waits_raw=" · ".join(f"{key}: {after.get(key, 'default')}" for key in waiting if len(keys) > 1),
     )  # fmt: skip
 
 
