@@ -25,7 +25,7 @@
   const tools = () => {
     for (const tool of page.querySelectorAll("[data-tool]")) {
       const source = item(tool.dataset.tool);
-      const why = !chosen ? "Choose a row first." : source ? source.title : "There is nothing of the kind here.";
+      const why = !chosen ? "Choose a row first." : source ? source.title : "The chosen row knows nothing of the kind.";
       const off = !source || source.getAttribute("aria-disabled") === "true";
       tool.setAttribute("aria-disabled", String(off));
       tool.title = off ? why : "";

@@ -8,7 +8,7 @@ from django.forms import RadioSelect
 
 from vms import access
 from vms.forms.devices import PartPanel
-from vms.forms.disks import Disks, tune
+from vms.forms.disks import Disks, limit_errors, tune
 from vms.forms.editing import Editing, Texts
 from vms.forms.fields import Choices, OptionField
 from vms.forms.hardware import compose, decompose
@@ -21,7 +21,7 @@ BANDWIDTH = Section(
         *("iops_wr_max", "mbps", "mbps_max", "iops", "iops_max"),
     ),
     "Bandwidth",
-    advanced=True,
+    folded=True,
 )
 BEHAVIOUR = Section(("cache", "discard", "iothread"))
 RARE = Section(("ssd", "ro", "backup", "skip_replication", "aio"), advanced=True)
@@ -41,7 +41,7 @@ class OldDisk(Disks):
         hide(fields, *(name for name in IDENTITY.names if name not in self.known(slot)))
 
     def check(self, values: Texts, slot: str) -> dict[str, str]:
-        return {}
+        return limit_errors(values)
 
     def take(self, good: Texts, values: Texts, slot: str) -> str:
         self.put_parts(slot, self.parts(good, slot), good)
@@ -54,7 +54,7 @@ class LooseDisk(Disks):
     sections = (Section(("bus", "index", "controller")), BEHAVIOUR, RARE, BANDWIDTH)
 
     def check(self, values: Texts, slot: str) -> dict[str, str]:
-        return Plugged.check(self, values, slot)
+        return Plugged.check(self, values, slot) | limit_errors(values)
 
 
 class CdDrive(Plugged):

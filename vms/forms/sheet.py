@@ -37,12 +37,13 @@ STANDS_FOR = {
 
 @dataclass(frozen=True)
 class Advice:
-    """A finding as a dialog shows it. ``rule`` names it to Fix."""
+    """A finding as a page shows it. ``rule`` names it to Fix; ``reason`` says why that cannot be used now."""
 
     rule: str
     severity: str
     text: str
     fixable: bool
+    reason: str = ""
 
 
 class Sheet:

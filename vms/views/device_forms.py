@@ -96,10 +96,11 @@ def shown(
     """The dialog: its inside for a look at what a choice means, in place for htmx, else a page."""
     form = sheet.form(lenient=lenient)
     parts = sheet.blocks(form)
+    rare = [part for part in parts if part.advanced or part.folded]
     context = {
         "vm": sheet.vm, "tab": "hardware", "sheet": sheet, "form": form, "url": url_of(sheet), "said": said,
-        "title": title_of(sheet), "ok": ok_of(sheet), "blocks": [part for part in parts if not part.advanced],
-        "advanced": [part for part in parts if part.advanced], "open": advanced_open(request, form, parts),
+        "title": title_of(sheet), "ok": ok_of(sheet), "blocks": [part for part in parts if part not in rare],
+        "advanced": rare, "open": advanced_open(request, form, rare),
         "digest": state_digest(sheet.vm), "advice": sheet.advice(), "waits": sheet.waits(),
         "lines": sheet.lines(), "reason": reason_of(sheet, request.user),
         "volume": volume_of(sheet),
@@ -109,9 +110,9 @@ def shown(
     return render(request, f"vms/{name}.html", context, status=status)
 
 
-def advanced_open(request: HttpRequest, form: OptionForm, parts: list[Block]) -> bool:
+def advanced_open(request: HttpRequest, form: OptionForm, rare: list[Block]) -> bool:
     """Whether Advanced stands open: as it was left in this browser, and when something in it is wrong."""
-    inside = {field.html_name for part in parts if part.advanced for field in part.fields}
+    inside = {field.html_name for part in rare for field in part.fields}
     return bool(inside & set(form.errors)) or request.COOKIES.get(COOKIE) == "1"
 
 

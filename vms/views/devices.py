@@ -109,6 +109,11 @@ TOOLS = (
     Action("revert", "Revert", "reset"),
 )
 """What the toolbar does with the chosen row."""
+DISK_TOOLS = (
+    Action("resize", "Resize", "up"), Action("move", "Move disk", "storage"),
+    Action("reassign", "Reassign", "right"), Action("bus", "Change bus", "plug"),
+)  # fmt: skip
+"""What it does with the chosen row's volume."""
 
 
 class Gate:
@@ -257,7 +262,7 @@ def edit_of(row: Device, vm: VM, gate: Gate) -> Action:
     """Edit; for a detached disk, plug it in again."""
     loose, key = is_unused(row.name), row.keys[0]
     label, icon = ("Re-attach", "plug") if loose else ("Edit", "edit")
-    reason = gate.reason(key, None if row.name in GROUPS else row.raw, None)
+    reason = settled(row, vm) or gate.reason(key, None if row.name in GROUPS else row.raw, None)
     if row.state == "removed":
         reason = reason or "It goes at the next start. Revert that first."
     if row.name in ("efidisk0", "tpmstate0") or is_seed(row.name, row.raw):
@@ -265,13 +270,18 @@ def edit_of(row: Device, vm: VM, gate: Gate) -> Action:
     return Action("edit", label, icon, reverse("vms:hardware_edit", args=[vm.vmid, row.name]), reason=reason)
 
 
+def settled(row: Device, vm: VM) -> str:
+    """Why a template's disk cannot be touched; "" for everything else."""
+    disk = row.name not in GROUPS and (keeps_volume(row.name, row.raw) or is_unused(row.name))
+    return "A template's disks stay as they are." if vm.template and disk else ""
+
+
 def disk_actions(row: Device, vm: VM, gate: Gate) -> list[Action]:
     """What is done to the volume of a disk that is there now. Why one cannot be just now, its dialog says."""
     if not (keeps_volume(row.name, row.raw) or is_unused(row.name)) or row.state == "added":
         return []
-    reason = "A template's disks stay as they are." if vm.template else ""
-    reason = reason or gate.reason(row.name, row.raw, None)
-    wanted = [("resize", "Resize", "up"), ("move", "Move disk", "storage"), ("reassign", "Reassign", "right")]
+    reason = settled(row, vm) or gate.reason(row.name, row.raw, None)
+    wanted = [(tool.name, tool.label, tool.icon) for tool in DISK_TOOLS if tool.name != "bus"]
     fixed = row.name in ("efidisk0", "tpmstate0") or is_unused(row.name)
     return [
         Action(name, label, icon, reverse(f"vms:disk_{name}", args=[vm.vmid, row.name]), reason=reason)
@@ -286,7 +296,7 @@ def remove_of(row: Device, vm: VM, gate: Gate) -> Action:
         return Action("remove", "Remove", "trash", reason=ALWAYS)
     detach = keeps_volume(row.name, row.raw)
     label, icon = ("Detach", "unplug") if detach else ("Remove", "trash")
-    reason = gate.reason(row.name, row.raw, None)
+    reason = settled(row, vm) or gate.reason(row.name, row.raw, None)
     if row.state == "removed":
         reason = reason or "It goes at the next start."
     elif is_volume(row.raw) and protected(vm) and not is_disc(row.raw):

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from vms.config.rules import findings
+from vms.config.rules import Finding, findings
 from vms.config.vmconfig import VMConfig
 from vms.errors import VMError
 from vms.forms.command import Command, Line
@@ -20,7 +20,7 @@ from vms.models.waiting import Waiting
 from vms.views.asking import full_vm, remembered
 from vms.views.busmove import card_of, wanted
 from vms.views.command import command_of
-from vms.views.devices import TOOLS, Gate, devices, offers
+from vms.views.devices import DISK_TOOLS, TOOLS, Gate, devices, offers
 from vms.views.doors import signed_in
 from vms.views.power import VERBS, toolbar_reason
 
@@ -61,20 +61,29 @@ def page_of(request: HttpRequest, vm: VM, command: Command) -> dict[str, Any]:
     card = card_of(vm, waiting, gate, draft.offers)
     return {
         "vm": vm, "tab": "hardware", "command": command, "rows": devices(vm, waiting, gate),
-        "offers": offers(draft, gate), "advice": advice_of(draft), "shut": gate.shut(),
-        "card": card if wanted(vm, card) else None, "tools": TOOLS,
+        "offers": offers(draft, gate), "advice": advice_of(draft, gate), "shut": gate.shut(),
+        "card": card if wanted(vm, card) else None, "tools": TOOLS, "disk_tools": DISK_TOOLS,
         "banner": banner_of(request, vm, waiting, command),
     }  # fmt: skip
 
 
-def advice_of(draft: Editing) -> list[Advice]:
+def advice_of(draft: Editing, gate: Gate) -> list[Advice]:
     """What the rules find wrong with the machine as its next start would have it."""
     try:
         found = findings(VMConfig.parse(draft.mapping), draft.facts)
     except VMError:
         return []
     told = [item for item in found if item.severity in TOLD and item.rule not in OF_THE_NODE]
-    return [Advice(name_of(item), item.severity, item.text, bool(item.fix)) for item in told]
+    return [
+        Advice(name_of(item), item.severity, item.text, bool(item.fix), reason_of(item, draft, gate))
+        for item in told
+    ]
+
+
+def reason_of(finding: Finding, draft: Editing, gate: Gate) -> str:
+    """Why a finding's fix cannot be used now; "" when it can."""
+    found = (gate.reason(key, draft.mapping.get(key), text) for key, text in (finding.fix or {}).items())
+    return next(filter(None, found), "")
 
 
 def banner_of(request: HttpRequest, vm: VM, waiting: Waiting, command: Command) -> Banner | None:

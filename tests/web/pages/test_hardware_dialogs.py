@@ -373,3 +373,11 @@ def test_without_a_storage_there_is_no_disk_to_add(full: Scene, boss: Client) ->
     page = text_of(boss.get("/vms/101/hardware"))
     assert "No storage takes disks of yours." in page
     assert "No storage takes disks" in text_of(boss.get("/vms/101/hardware/add/disk", follow=True))
+
+
+def test_a_templates_disks_and_a_locked_machine_say_why_they_stay(full: Scene, boss: Client) -> None:
+    VM.objects.filter(pk=full.vm.pk).update(template=True)
+    assert "A template's disks stay as they are." in text_of(boss.get("/vms/101/hardware"))
+    VM.objects.filter(pk=full.vm.pk).update(template=False, lock="backup")
+    page = text_of(boss.get("/vms/101/hardware"))
+    assert "The VM is locked (backup)" in page
