@@ -68,11 +68,11 @@ TABLE = {
     "a second file": Bad({"scsi0": "local:8,file=/etc/shadow"}, "scsi0", "twice"),
     "one volume twice": Bad({"scsi0": OWN, "scsi1": OWN}, "scsi1", "already", alone=False),
     "another VM's volume": Bad({"scsi0": "local:500/vm-500-disk-0.qcow2"}, "scsi0", "VM 500", alone=False),
-    "bus place that is not there": Bad({"sata6": OWN}, "sata6", "'sata6'"),
+    "bus place that is not there": Bad({"sata6": OWN}, "sata6", "'sata6'", alone=False),  # kept in a file
     "MAC twice": Bad({"net1": f"virtio={MAC.lower()}"}, "net1", "two cards", alone=False),
     "MAC of another VM": Bad({"net1": f"virtio={OTHERS_MAC}"}, "net1", "net0 of VM 500", alone=False),
     "multicast MAC": Bad({"net1": "virtio=01:00:00:00:00:01"}, "net1", "multicast"),
-    "key that nobody knows": Bad({"flying": "1"}, "flying", "'flying'"),
+    "key that nobody knows": Bad({"flying": "1"}, "flying", "'flying'", alone=False),
 }
 for _key in ("name", "cores", "memory", "net1", "scsi0", "boot", "vga", "cpu", "machine", "smbios1", "agent"):
     for _number, _text in enumerate(INJECTED):

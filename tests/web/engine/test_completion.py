@@ -48,4 +48,5 @@ def test_commands_options_and_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shell", sorted(NUMBERS))
 def test_every_command_is_in_it(shell: str) -> None:
     text = script(shell)
-    assert all(entry.name in text for entry in SUBCOMMANDS)
+    # zsh's functions are named with underscores, so two spellings of one command are one there.
+    assert all(entry.name in text or entry.name.replace("-", "_") in text for entry in SUBCOMMANDS)
