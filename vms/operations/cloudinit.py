@@ -114,17 +114,9 @@ def changes(vm: VM, mapping: Mapping[str, str]) -> list[Change]:
     if any(change.key == "cicustom" for change in found):
         return found
     for role, volid in named(VMConfig.parse(mapping)).items():
-        if newest(role, volid) not in ("", vm.seed.get("custom", {}).get(role, "")):
+        if snippets.checksum(volid) not in ("", vm.seed.get("custom", {}).get(role, "")):
             found.append(Change("cicustom", f"{role}={volid}, an older text", f"{role}={volid}"))
     return found
-
-
-def newest(role: Role, volid: str) -> str:
-    """The checksum of the text that a seed written now would get; "" when there is none to get."""
-    try:
-        return fingerprint(snippets.texts({role: volid})[role])
-    except ConfigError:
-        return ""
 
 
 def document(vm: VM, mapping: Mapping[str, str], role: Role) -> str:

@@ -40,7 +40,9 @@ def build(label: str, files: Mapping[str, bytes]) -> bytes:
     """The image of ``files`` (path → content), :data:`SIZE` bytes long. Raises :class:`StorageError`."""
     total = sum(len(content) for content in files.values())
     if total > LIMIT:
-        raise StorageError(f"the cloud-init files have {total} bytes together; {LIMIT} are possible")
+        raise StorageError(
+            f"Cloud-Init sum of snippets too big (> {LIMIT >> 20} MiB): the files have {total} bytes together"
+        )
     image = pycdlib.PyCdlib()
     image.new(
         interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=label,

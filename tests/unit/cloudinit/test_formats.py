@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import subprocess
 from urllib.parse import quote
 
+import pycdlib
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vms.config import seeds
 from vms.config.nocloud import Resolver
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError
+from vms.storage import seed as iso
 
 HOST = Resolver(("192.0.2.53",), ("lan",))
 BASE = {
@@ -259,3 +265,63 @@ def test_no_document_that_is_shown_holds_the_password(kind: str, ostype: str) ->
             assert text == real
         if role == "meta" and kind == "nocloud":
             assert text == real
+
+
+# ---- whatever is asked for comes out of the seed again
+
+LINES = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=40).map(
+    str.strip
+)
+USERS = st.from_regex(r"[^,:\s/]{1,12}", fullmatch=True).filter(
+    lambda name: name.isprintable() and name != "root"
+)
+
+
+@given(user=USERS, password=LINES.filter(bool), keys=st.lists(LINES.filter(bool), max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_who_may_log_in_is_read_as_it_was_written(user: str, password: str, keys: list[str]) -> None:
+    mapping = {"ciuser": user, "cipassword": password, "sshkeys": quote("\n".join(keys), safe="")}
+    for kind, name in (("nocloud", "user-data"), ("configdrive2", "openstack/latest/user_data")):
+        found = yaml.safe_load(files(**mapping, citype=kind)[name])
+        assert (found["user"], found["password"]) == ({"name": user}, password)
+        assert found.get("ssh_authorized_keys", []) == keys
+    script = files(**mapping, citype="opennebula")["context.sh"] + '\nprintf %s "$SSH_PUBLIC_KEY"'
+    told = subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout.decode()
+    assert told == "\n".join(keys)
+
+
+ADDRESSES = st.sampled_from(["", "ip=dhcp", "ip=192.0.2.7/25", "ip=10.1.2.3/8,gw=10.0.0.1"])
+SIX = st.sampled_from(
+    ["", "ip6=auto", "ip6=dhcp", "ip6=2001:db8::7/64", "ip6=2001:db8::7/48,gw6=2001:db8::1"]
+)
+
+
+@given(st.lists(st.tuples(ADDRESSES, SIX), min_size=2, max_size=2))
+@settings(max_examples=60, deadline=None)
+def test_every_format_tells_the_same_addresses(cards: list[tuple[str, str]]) -> None:
+    texts = {f"ipconfig{n}": ",".join(filter(None, pair)) for n, pair in enumerate(cards)}
+    texts = {key: text for key, text in texts.items() if text}
+    version1 = files(**texts).get("network-config", "")
+    config = yaml.safe_load(version1)["config"] if version1 else []
+    physical = [entry for entry in config if entry["type"] == "physical"]
+    assert [entry["name"] for entry in physical] == [f"eth{key[8:]}" for key in texts]
+    debian = files(**texts, citype="configdrive2").get("openstack/content/0000", "")
+    for entry in physical:
+        for subnet in entry["subnets"]:
+            assert (f"address {subnet['address']}" in debian) if "address" in subnet else True
+        assert f"auto {entry['name']}\n" in debian
+
+
+NAMES = st.sampled_from(["user-data", "meta-data", "openstack/latest/user_data", "openstack/content/0000"])
+
+
+@given(st.dictionaries(NAMES, st.binary(max_size=5000), min_size=1))
+@settings(max_examples=25, deadline=None)
+def test_the_image_gives_back_its_files(contents: dict[str, bytes]) -> None:
+    image = pycdlib.PyCdlib()
+    image.open_fp(io.BytesIO(iso.build("cidata", contents)))
+    for name, content in contents.items():
+        target = io.BytesIO()
+        image.get_file_from_iso_fp(target, joliet_path=f"/{name}")
+        assert target.getvalue() == content
+    image.close()

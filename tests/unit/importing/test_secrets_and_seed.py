@@ -66,7 +66,7 @@ def test_the_image_holds_the_files(tmp_path: Path) -> None:
 
 
 def test_too_much_is_refused() -> None:
-    with pytest.raises(StorageError, match="possible"):
+    with pytest.raises(StorageError, match="sum of snippets too big"):
         seed.build("cidata", {"user-data": bytes(seed.LIMIT + 1)})
 
 
