@@ -13,7 +13,7 @@ MODULES = (
     "virtio_input nvme sd_mod sr_mod vmw_pvscsi ata_piix ata_generic ahci sym53c8xx megaraid_sas "
     "e1000 e1000e 8139cp 8139too vmxnet3 pcnet32 ne2k-pci i6300esb pvpanic-pci "
     "xhci-pci ehci-pci uhci-hcd usbhid hid-generic usb-storage button evdev psmouse "
-    "ext4 vfat isofs nls_cp437 nls_iso8859-1 nls_ascii efivarfs crc32c_generic crc32c-intel"
+    "ext4 vfat isofs virtiofs nls_cp437 nls_iso8859-1 nls_ascii efivarfs crc32c_generic crc32c-intel"
 )
 
 

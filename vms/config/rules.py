@@ -47,6 +47,7 @@ RULES: tuple[Rule, ...] = (
     disks.places,
     disks.readable,
     board.passed_through,
+    board.shared_folders,
     board.graphics_pass_through,
     board.clipboard,
     board.terminal,

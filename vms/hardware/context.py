@@ -48,7 +48,8 @@ class NodeFacts:
     ``cpu_flags`` are the processor's features under the kernel's names.
     ``custom_cpus`` maps the name of an administrator's CPU model to what it is made of, written like a
     ``cpu`` value (``reported-model=EPYC,flags=+aes``). ``pci_devices`` are the node's own: address with
-    function → facts; ``pci_mappings`` and ``usb_mappings`` map a name to what is behind it on this node.
+    function → facts; ``pci_mappings``, ``usb_mappings`` and ``folder_mappings`` map a name to what is behind
+    it on this node; ``virtiofsd`` is the program that shares a folder ("" without one).
     What rules look at: ``vcpus_used`` (CPUs of the guests that run now), ``used_macs`` (address → whose it
     is), ``used_ids``, ``unreadable`` (path or volume → what is in QEMU's way), ``power_backup`` (None:
     nobody said), ``huge_pages`` (size in MiB → free pages).
@@ -89,6 +90,8 @@ class NodeFacts:
     pci_devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pci_mappings: Mapping[str, str] = field(default_factory=dict)
     usb_mappings: Mapping[str, str] = field(default_factory=dict)
+    folder_mappings: Mapping[str, str] = field(default_factory=dict)
+    virtiofsd: str = ""
     vcpus_used: int = 0
     used_macs: Mapping[str, str] = field(default_factory=dict)
     used_ids: tuple[int, ...] = ()

@@ -53,6 +53,15 @@ class VMPaths:
     def tpm_pidfile(self) -> Path:
         return self.folder / "tpm" / "swtpm.pid"
 
+    def shared(self, index: int) -> Path:
+        """The socket on which the helper of ``virtiofs<index>`` waits for QEMU."""
+        return self.folder / f"virtiofs{index}.sock"
+
+    @property
+    def shared_log(self) -> Path:
+        """What the helpers of shared folders print."""
+        return self.log.with_name(f"vm-{self.vmid}-folders.log")
+
     @property
     def tpm_log(self) -> Path:
         """What swtpm prints; apart from QEMU's, whose last words are quoted when a start fails."""

@@ -15,6 +15,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vms.config.rules import findings
@@ -38,7 +39,7 @@ from vms.operations.memory import Saved
 from vms.operations.reach import unreadable
 from vms.operations.share import share_time
 from vms.operations.waiting import settle_keys
-from vms.qemu import process, statefile, tpm
+from vms.qemu import process, sharing, statefile, tpm
 from vms.qemu.cmdline import command
 from vms.qemu.monitor import Monitor
 
@@ -115,8 +116,7 @@ async def bring_up(ctx: Context, vm: VM | None = None, *, state: Saved | None = 
             held.callback(os.close, memory_fd)
         taps = await open_taps(vm.vmid, config)
         held.callback(close_all, taps)
-        if "tpmstate0" in mapping:
-            await start_tpm(ctx, vm, config)
+        await start_helpers(ctx, vm, config, facts)
         argv = command(config, launch_context(ctx, vm, facts, taps, state))
         record, launched = await launch(ctx, vm, config, argv, taps, memory_fd)
     await ctx.log(f"QEMU runs as process {launched.running.pid}")
@@ -245,6 +245,17 @@ def missing(slot: str, volume: Volume, error: StorageError) -> str:
     if volume.content == Volume.Content.ISO and not advice:
         advice = "Upload the ISO again, choose another, or empty the drive."
     return f"{error} {advice}".strip()
+
+
+async def start_helpers(ctx: Context, vm: VM, config: VMConfig, facts: NodeFacts) -> None:
+    """Run the processes QEMU talks to: they wait for it, and end with it."""
+    if "tpmstate0" in config:
+        await start_tpm(ctx, vm, config)
+    for key, index, share in config.slots("virtiofs"):
+        folder = Path(facts.folder_mappings[share.dirid])
+        paths = ctx.services.paths.vm(vm.vmid)
+        await sharing.start(paths, index, share, folder, user=ctx.services.user)
+        await ctx.log(f"{key}: the folder {folder} is shared")
 
 
 async def start_tpm(ctx: Context, vm: VM, config: VMConfig) -> None:

@@ -20,7 +20,7 @@ from vms.host import cgroup
 from vms.host.paths import RunPaths
 from vms.models import VM, Node
 from vms.network import rate
-from vms.qemu import process, tpm
+from vms.qemu import process, sharing, tpm
 from vms.qemu.agent import Agent
 from vms.qemu.events import Ask, reason
 from vms.qemu.monitor import Event, Monitor
@@ -248,6 +248,7 @@ class Supervisor:
         paths = self.paths.vm(vmid)
         try:
             await tpm.stop(paths)
+            await sharing.stop(paths)
         except QemuError as error:
             log.warning("VM %s: %s", vmid, error)
         await asyncio.to_thread(self.paths.clear, vmid)

@@ -8,14 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from vms.config import cpumodels
+from vms.config import cpumodels, mappings
 from vms.errors import QemuError
 from vms.hardware.context import NodeFacts
 from vms.host import facts
 from vms.models import Storage
 from vms.network import usermode
 from vms.network.bridge import bridges
-from vms.qemu import capabilities
+from vms.qemu import capabilities, sharing
 from vms.worker import rows
 from vms.worker.database import Database
 from vms.worker.services import Services
@@ -49,6 +49,21 @@ def custom_cpus(file: Path) -> dict[str, str]:
     return models
 
 
+def named(file: Path) -> dict[str, dict[str, str]]:
+    """What the administrator gave a name, from ``mappings.conf``; nothing without the file."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        log.error("mappings.conf cannot be read: %s", error)
+        text = ""
+    found = mappings.parse(text)
+    for warning in found.warnings:
+        log.warning("mappings.conf: %s", warning)
+    return found.to_facts()
+
+
 class Survey:
     """Measures at the start and, what can change, every half minute."""
 
@@ -74,6 +89,8 @@ class Survey:
         )  # fmt: skip
         found["netboot"] = await asyncio.to_thread(usermode.netboot, self._services.home / "tftp")
         found["custom_cpus"] = await asyncio.to_thread(custom_cpus, self._services.home / "cpu-models.conf")
+        found["virtiofsd"] = await asyncio.to_thread(sharing.program)
+        found |= await asyncio.to_thread(named, self._services.home / "mappings.conf")
         await self._use(found)
 
     async def again(self) -> None:
@@ -84,8 +101,9 @@ class Survey:
             "storages": await self._db(self._storages),
             "netboot": await asyncio.to_thread(usermode.netboot, self._services.home / "tftp"),
             **await asyncio.to_thread(facts.memory),
+            **await asyncio.to_thread(named, self._services.home / "mappings.conf"),
         }
-        if any(self._facts.get(key) != now[key] for key in ("bridges", "storages", "netboot")):
+        if any(self._facts.get(key) != now[key] for key in now if key not in ("memory", "memory_free")):
             await self._use({**self._facts, **now})
 
     async def _use(self, found: dict[str, Any]) -> None:

@@ -112,6 +112,8 @@ FIRES: list[tuple[str, str, Config, NodeFacts]] = [
     ("hostpci", "block", {"hostpci0": "0000:04:00.0"}, FACTS),
     ("hostpci", "block", {"hostpci0": "mapping=none"}, FACTS),
     ("usb", "block", {"usb0": "mapping=none"}, FACTS),
+    ("virtiofs", "block", {"virtiofs0": "documents"}, FACTS),
+    ("virtiofs", "block", {"virtiofs1": "papers"}, replace(FACTS, folder_mappings={"papers": "/srv"})),
 ]  # fmt: skip
 
 QUIET: Config = {

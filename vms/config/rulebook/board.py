@@ -40,6 +40,19 @@ def passed_through(case: Case) -> Iterator[Finding]:
             yield Finding("usb", "block", (key,), text, {key: None})
 
 
+def shared_folders(case: Case) -> Iterator[Finding]:
+    """A folder of the node has to have a name there, and a program that shares it."""
+    for key, _, share in case.config.slots("virtiofs"):
+        if share.dirid not in case.facts.folder_mappings:
+            text = (
+                f"{key}: this node shares no folder '{share.dirid}'; an operator names it in mappings.conf."
+            )
+            yield Finding("virtiofs", "block", (key,), text, {key: None})
+        elif not case.facts.virtiofsd:
+            text = f"{key}: this node has no virtiofsd, the program that shares folders."
+            yield Finding("virtiofs", "block", (key,), text, {key: None})
+
+
 def graphics_pass_through(case: Case) -> Iterator[Finding]:
     """R23: graphics cards and NVMe disks want PCI Express, which i440fx has not."""
     keys = [key for key, _, part in case.config.slots("hostpci") if _wants_express(case, part)]
