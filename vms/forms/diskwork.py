@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vms import access
+from vms.config.upkeep import boot_devices
 from vms.config.vmconfig import free_slot
 from vms.errors import ConfigError
 from vms.forms.fields import OptionField, OptionFlag, form_field
@@ -92,6 +93,10 @@ class DiskWork:
     def words(self) -> list[str]:
         """What happens, in sentences."""
         return []
+
+    def barred(self) -> str:
+        """Why it cannot be done now whatever is chosen, as a sentence; "" when it can."""
+        return ""
 
     def advice(self) -> list[Advice]:
         """:meth:`words` as a dialog shows them."""
@@ -202,6 +207,11 @@ class Reassign(OnDisk):
         rows = rows.exclude(pk=self.vm.pk).select_related("pool").order_by("vmid")
         return [vm for vm in rows if access.may_vm(self.user, "VM.Config.Disk", vm)]
 
+    def barred(self) -> str:
+        if self.vm.running and not self.drive.is_unused:
+            return f"The VM is running: {self.slot} is in use there. Stop it, or detach the disk first."
+        return ""
+
     def target(self) -> VM | None:
         wanted = self.values.get("target-vmid", "")
         rows = with_parts(access.visible_vms(self.user))
@@ -236,7 +246,7 @@ class Reassign(OnDisk):
 
     def words(self) -> list[str]:
         found = ["Its contents stay where they are; the volume gets the other VM's number."]
-        if self.slot in config_of(self.vm).get("boot", ""):
+        if self.slot in (boot_devices(config_of(self.vm)) or ()):
             found.append("It is in the boot order and leaves it.")
         return found
 

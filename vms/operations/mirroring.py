@@ -6,6 +6,7 @@ disk. Nothing is written meanwhile, so whichever of them a crash leaves in the c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,7 +31,8 @@ from vms.qemu.monitor import Monitor
 from vms.storage import base
 
 STANDSTILL = 120
-"""Seconds QEMU gets to stop the guest: it writes out what the node holds in its memory."""
+"""Seconds QEMU gets to stop the guest, which writes out what the node holds in its memory, and as many to
+switch its disk: longer it shall not stand still."""
 NOTE = "move"
 """In ``VM.draft`` while a disk moves: from where, and what lay on the target storage before."""
 RECONNECT = 10
@@ -97,10 +99,14 @@ async def _switch(ctx: Context, drive: Drive, storage: Storage, made: base.Volum
     if guest is not None and await monitor.query_status() == "running":
         guest.held = True
         await ctx.db(note_work, ctx.vm, {NOTE: {**ctx.vm.draft[NOTE], HELD: True}})
-        await monitor.execute("stop", timeout=STANDSTILL)
         ctx.on_undo("the guest's standstill", lambda: _let_go(ctx))
+        await monitor.execute("stop", timeout=STANDSTILL)
     ctx.step("guest held")
-    await blockjob.pivot(monitor, drive.slot)
+    try:
+        async with asyncio.timeout(STANDSTILL):
+            await blockjob.pivot(monitor, drive.slot)
+    except TimeoutError:
+        raise StateError(f"{drive.slot} was not switched within {STANDSTILL} s; it is where it was") from None
     ctx.step("switched")
     await _store(ctx, drive, storage, made)
 

@@ -82,6 +82,7 @@ async def _until(
     except asyncio.CancelledError:
         ending = asyncio.ensure_future(end(monitor, job_id))
         await asyncio.wait({ending})
+        ending.exception()  # QEMU may be gone, and the job with it
         raise
     finally:
         stop()

@@ -132,8 +132,8 @@ def reason_of(work: DiskWork) -> str:
     gate = Gate(work.user, work.vm)
     if "VM.Config.Disk" not in gate.held:
         return "You may not: VM.Config.Disk on this VM is missing."
-    if gate.shut():
-        return gate.shut()
+    if gate.shut() or work.barred():
+        return gate.shut() or work.barred()
     verb = OPERATIONS[work.type]
     try:
         verb.check(work.vm, parse_params(verb.params, work.params(work.values)))

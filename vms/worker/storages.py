@@ -97,8 +97,9 @@ def _store_volume(node: Node, storage: Storage, name: str, volume: base.Volume, 
 
 def _miss(row: Volume) -> bool:
     if needed(row):
-        return bool(Volume.objects.filter(pk=row.pk, present=True).update(present=False))
-    deleted, _ = Volume.objects.filter(pk=row.pk, disks=None).delete()
+        # By its name too: it may have been given another one since the storage was looked at.
+        return bool(Volume.objects.filter(pk=row.pk, name=row.name, present=True).update(present=False))
+    deleted, _ = Volume.objects.filter(pk=row.pk, name=row.name, disks=None).delete()
     return bool(deleted)
 
 

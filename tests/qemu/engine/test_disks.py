@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +154,42 @@ def test_a_move_is_cancelled(bench: Engine) -> None:
             bench.do("qmmove", vm, disk="scsi0", format="qcow2", delete="1")
             bench.do("qmstop", vm)
     assert holds_pattern("local:100/vm-100-disk-0.qcow2", 16)
+
+
+def test_a_linked_clone_moves_off_its_base(bench: Engine) -> None:
+    """Stopped it grows on its base; moved while it runs it stands alone, and the base is free."""
+    from vms.models import VM, Volume
+    from vms.operations.clone import clone
+
+    bench.do("qmtemplate", created(bench))
+    assert bench.end(clone(VM.objects.get(vmid=100), None, newid=101, params={})).status == "ok"
+    vm = VM.objects.get(vmid=101)
+    assert config(vm)["scsi0"].startswith("local:100/base-100-disk-0.qcow2/101/vm-101-disk-0.qcow2,")
+    bench.do("resize", vm, disk="scsi0", size="+16M")
+    bench.do("qmstart", vm)
+    bench.do("qmmove", vm, disk="scsi0", storage="second", delete="1")
+    assert config(vm)["scsi0"] == "second:101/vm-101-disk-0.qcow2,iothread=1,size=80M"
+    assert not Volume.objects.exclude(base=None).exists()
+    assert holds_pattern("second:101/vm-101-disk-0.qcow2")
+    bench.do("qmstop", vm)
+    assert holds_pattern("second:101/vm-101-disk-0.qcow2")
+    assert files(bench) == ["second:101/vm-101-disk-0.qcow2"]
+    refused(bench, "qmmove", VM.objects.get(vmid=100), "is a template", disk="scsi0", storage="second")
+
+
+def test_a_guest_that_ends_while_its_disk_moves(bench: Engine) -> None:
+    """The task says so, the half copy goes, the disk is where it was."""
+    vm = created(bench, mib=16)
+    bench.do("qmstart", vm)
+    task = bench.submit("qmmove", vm, disk="scsi0", storage="second", bwlimit="512")
+    until(lambda: "mirroring" in lines(task), "the move is under way")
+    os.kill(bench.qemus()[100], signal.SIGKILL)
+    assert bench.end(task).status == "error"
+    assert "scsi0 was not moved" in task.message
+    assert files(bench) == ["local:100/vm-100-disk-0.qcow2"]
+    bench.status(vm, "stopped")
+    assert config(vm)["scsi0"].startswith("local:")
+    bench.do("qmstart", vm)
 
 
 def test_a_target_that_fills_up(engine: Engine, tiny: Storage) -> None:
