@@ -18,6 +18,7 @@ from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, ConfigErrors
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths
 from vms.qemu.cmdline import command
+from vms.schema.option import shown
 
 NOMINAL: dict[str, Any] = {
     "bridges": [{"name": "vmbr0", "mtu": 1500}],
@@ -58,10 +59,13 @@ def build(file: Path, vmid: int | None, facts_file: Path | None) -> list[str]:
     text, number = _text(file, "file"), vmid or _number(file)
     parsed = conffile.parse(text)
     mapping = dict(parsed.main)
-    if parsed.unknown:
-        raise ConfigErrors([ConfigError(key, why) for key, why in parsed.unknown])
-    for key in parsed.kept:
-        print(f"{key}: is not understood and does nothing", file=sys.stderr)
+    # An import keeps what it does not know; a preview that left it out would show another machine.
+    unknown = [
+        *parsed.unknown,
+        *((key, f"'{shown(key)}' is no option of a virtual machine") for key in parsed.kept),
+    ]
+    if unknown:
+        raise ConfigErrors([ConfigError(key, why) for key, why in unknown])
     config = VMConfig.parse(mapping)
     facts = _facts(facts_file, mapping)
     context = LaunchContext(
