@@ -29,7 +29,7 @@ from vms.operations.base import Context, Guest
 from vms.operations.cards import open_card
 from vms.operations.share import share_of
 from vms.operations.start import activate_volume
-from vms.qemu import hotplug, live, medium
+from vms.qemu import blocknodes, hotplug, live, medium
 from vms.qemu.cmdline import parts as parts_of
 from vms.qemu.hotplug import Difference, difference
 from vms.qemu.hotplug import name_of as id_of
@@ -146,6 +146,8 @@ class Machine:
         if verdict.how in (How.UNPLUG, How.REPLUG):
             gone = self.difference(one.key, one.before, one.without).removed
             await hotplug.unplug(self.monitor, gone)
+            if is_drive(one.key):
+                await blocknodes.remove_left(self.monitor, one.key)
         if one.text is not None:
             await self._activate(one)
             come = self.difference(one.key, one.without, one.after).added

@@ -131,3 +131,10 @@ async def remove(monitor: Monitor, top: str) -> None:
     """Close a graph no device uses, with all below it. One that is gone already is no error."""
     if top in await names(monitor):
         await monitor.execute("blockdev-del", {"node-name": top})
+
+
+async def remove_left(monitor: Monitor, key: str) -> None:
+    """Close every graph made for the drive ``key``, whose device is gone: a move gives it another name."""
+    for top in sorted(await names(monitor)):
+        if re.fullmatch(rf"drive-{key}(-[0-9]+)?", top):
+            await monitor.execute("blockdev-del", {"node-name": top})

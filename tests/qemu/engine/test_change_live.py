@@ -177,12 +177,14 @@ def test_a_disk_comes_and_goes_and_comes_back(guest: Any) -> None:
     assert {"scsi1", "virtioscsi1"} <= inside.plugged()
     disk = inside.disk("SECOND")
     inside.shell(f"echo pattern-of-the-test | dd of=/dev/{disk} bs=512 seek=100 conv=fsync")
+    engine.do("qmmove", vm, disk="scsi1", storage="local", format="raw", delete="1")
+    assert inside.nodes() == {"drive-scsi0", "drive-scsi1-1"}, "a moved disk lies on nodes of other names"
     changed(engine, vm, delete=["scsi1"])
-    assert config(vm)["unused0"] == "local:100/vm-100-disk-1.qcow2"
+    assert config(vm)["unused0"] == "local:100/vm-100-disk-2.raw"
     assert not {"scsi1", "virtioscsi1"} & inside.plugged()
-    assert "drive-scsi1" not in inside.nodes()
+    assert inside.nodes() == {"drive-scsi0"}
     inside.shell("modprobe virtio_blk")
-    changed(engine, vm, set={"virtio2": "local:100/vm-100-disk-1.qcow2,serial=BACK"})
+    changed(engine, vm, set={"virtio2": "local:100/vm-100-disk-2.raw,serial=BACK"})
     assert "unused0" not in config(vm)
     disk = inside.disk("BACK")
     assert "pattern-of-the-test" in inside.shell(f"dd if=/dev/{disk} bs=512 skip=100 count=1 2>/dev/null")
