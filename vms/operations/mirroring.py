@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from vms.config.vmconfig import parse_value
 from vms.errors import MonitorError, OutcomeUnknown, QemuError, StateError
 from vms.models import Storage, Volume
 from vms.models.configuration import config_of
@@ -23,6 +24,7 @@ from vms.operations.drives import (
     running_context,
     with_volume,
 )
+from vms.operations.guests import answering_agent
 from vms.operations.memory import to_the_end
 from vms.operations.resize import BLOCK
 from vms.operations.waiting import fresh_of_now
@@ -35,6 +37,8 @@ STANDSTILL = 120
 switch its disk: longer it shall not stand still."""
 NOTE = "move"
 """In ``VM.draft`` while a disk moves: from where, and what lay on the target storage before."""
+TRIMMING = 600
+"""Seconds a guest gets to trim its file systems."""
 RECONNECT = 10
 """Seconds a lost connection gets to become the end of the process, or another connection."""
 HELD = "held"
@@ -132,6 +136,20 @@ async def _tidy(ctx: Context, slot: str, storage: Storage, made: base.Volume) ->
         await _close_others(ctx.monitor, slot, top)
     except (QemuError, StateError) as error:
         await ctx.warn(f"QEMU runs with the new volume, but: {error}")
+
+
+async def trim(ctx: Context) -> None:
+    """Ask the guest to hand back what it does not use, when its configuration says so (PVE)."""
+    text = config_of(ctx.vm).get("agent")
+    if text is None or not parse_value("agent", text).fstrim_cloned_disks:
+        return
+    agent = await answering_agent(ctx)
+    try:
+        if agent is not None:
+            await ctx.log("asking the guest agent to trim its file systems")
+            await agent.execute("guest-fstrim", timeout=TRIMMING)
+    except (MonitorError, OutcomeUnknown) as error:
+        await ctx.warn(f"the guest did not trim its file systems: {error}")
 
 
 async def _close_others(monitor: Monitor, slot: str, top: str) -> None:

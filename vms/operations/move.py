@@ -156,13 +156,16 @@ class MoveDisk(Operation):
         before = sorted(await volumes_there(ctx, move.storage, ctx.vm.vmid))
         await remember(ctx, {NOTE: {"source": source.volid, "before": before}})
         ctx.step("noted")
+        live = ctx.services.guest(ctx.vm.vmid) is not None and not drive.is_unused
         if drive.is_seed:
             await rewrite_seed(ctx, move)
-        elif ctx.services.guest(ctx.vm.vmid) is not None and not drive.is_unused:
+        elif live:
             await mirroring.carry_out(ctx, drive, move.storage, move.format, move.speed)
         else:
             await copy_disk(ctx, move)
-        await finish(ctx, source, delete=move.delete or drive.is_seed)
+        await to_the_end(finish(ctx, source, delete=move.delete or drive.is_seed))
+        if live:
+            await mirroring.trim(ctx)
 
     async def resume(self, ctx: Context) -> None:
         """When the disk was moved already, what was left to do is done; otherwise nothing of it is left."""

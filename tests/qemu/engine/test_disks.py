@@ -119,9 +119,11 @@ def test_a_moved_disk_is_unplugged_and_plugged_in_again(bench: Engine) -> None:
     """Whatever its nodes are called by then."""
     from vms.operations.configure import change
 
-    vm = created(bench, scsihw="virtio-scsi-pci", scsi1="local:0.0625", scsi0="local:0.0625")
+    agent = "1,fstrim_cloned_disks=1"
+    vm = created(bench, scsihw="virtio-scsi-pci", scsi1="local:0.0625", scsi0="local:0.0625", agent=agent)
     bench.do("qmstart", vm)
-    bench.do("qmmove", vm, disk="scsi1", storage="second", delete="1")
+    task = bench.do("qmmove", vm, disk="scsi1", storage="second", delete="1")
+    assert "the guest agent does not answer" in lines(task)  # it would have been asked to trim
     moved = "second:100/vm-100-disk-0.qcow2"
     assert bench.end(change(vm, None, delete=["scsi1"])).status == "ok"
     assert config(vm)["unused0"] == moved
@@ -154,6 +156,30 @@ def test_a_move_is_cancelled(bench: Engine) -> None:
             bench.do("qmmove", vm, disk="scsi0", format="qcow2", delete="1")
             bench.do("qmstop", vm)
     assert holds_pattern("local:100/vm-100-disk-0.qcow2", 16)
+
+
+def test_the_small_disks_move_too(bench: Engine) -> None:
+    """UEFI variables while the guest runs; a TPM's state and a cloud-init drive once it is off."""
+    vm = created(
+        bench, mib=0, bios="ovmf", machine="q35", scsi0="local:0.0625", efidisk0="local:1,efitype=4m",
+        tpmstate0="local:1,version=v2.0", ide2="local:cloudinit,media=cdrom",
+    )  # fmt: skip
+    bench.do("qmstart", vm, 60)
+    size = dict(pair.split("=") for pair in config(vm)["efidisk0"].split(",")[1:])["size"]
+    bench.do("qmmove", vm, disk="efidisk0", storage="second", format="raw", delete="1")
+    assert config(vm)["efidisk0"] == f"second:100/vm-100-disk-0.raw,efitype=4m,size={size}"
+    for key, words in (("tpmstate0", "its TPM has"), ("ide2", "is written anew")):
+        refused(bench, "qmmove", vm, words, disk=key, storage="second")
+    bench.do("qmstop", vm)
+    refused(bench, "qmmove", vm, "TPM's state is raw", disk="tpmstate0", storage="second", format="qcow2")
+    for key in ("tpmstate0", "ide2"):
+        bench.do("qmmove", vm, disk=key, storage="second", delete="1")
+        assert config(vm)[key].startswith("second:100/vm-100-")
+    assert config(vm)["ide2"].startswith("second:100/vm-100-cloudinit.")
+    assert not list((bench.home / "local" / "images" / "100").glob("*cloudinit*"))
+    bench.do("qmstart", vm, 60)
+    for key in ("efidisk0", "ide2"):
+        refused(bench, "resize", vm, "cannot be resized|can't resize", disk=key, size="+1G")
 
 
 def test_a_linked_clone_moves_off_its_base(bench: Engine) -> None:
