@@ -18,6 +18,7 @@ TABS = (
     ("hardware", "Hardware", "vms:vm_hardware"),
     ("cloudinit", "Cloud-Init", "vms:vm_cloudinit"),
     ("options", "Options", "vms:vm_options"),
+    ("snapshots", "Snapshots", "vms:vm_snapshots"),
     ("tasks", "Task history", "vms:vm_tasks"),
 )
 OF_GUESTS = frozenset({"console", "snapshots"})

@@ -23,6 +23,7 @@ from vms.operations.saving import blockers
 from vms.schema.option import options_of
 from vms.tasks.queue import UNFINISHED
 from vms.views.doors import sentence, signed_in, vm_or_404, wants_fragment
+from vms.views.snapshots import take_refusal
 from vms.views.states import asleep, vm_state
 from vms.views.tasks import Shown, shown
 
@@ -162,6 +163,7 @@ def toolbar(user: Any, vm: VM) -> dict[str, Any]:
         "template": controls["template"],
         "clone_reason": clone_refusal(user, vm),
         "console_reason": console,
+        "snapshot_reason": take_refusal(user, vm),
         "duplicate_reason": "" if access.may_somewhere(user, "VM.Allocate") else NO_ALLOCATE,
         "state": vm_state(vm),
         "doing": being_done(vm),

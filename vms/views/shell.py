@@ -119,8 +119,9 @@ def tree_nodes(request: HttpRequest) -> list[TreeNode]:
         nodes[row["node_id"]].running = row["up"]
     online = {pk: holder.node.online for pk, holder in nodes.items()}
     for pk, status, vmid, name, lock, template in first_of_each(visible, len(nodes)):
-        state = state_of(status, online[pk], lock == "suspended")
-        nodes[pk].vms.append(TreeVM(vmid, name, lock, template, state))
+        asleep = lock == "suspended"
+        state = state_of(status, online[pk], asleep)
+        nodes[pk].vms.append(TreeVM(vmid, name, "" if asleep else lock, template, state))
     return list(nodes.values())
 
 

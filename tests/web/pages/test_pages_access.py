@@ -14,7 +14,7 @@ from django.core import serializers
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from vms.models import VM, Disk, Snippet, SnippetVersion, Task, Volume
+from vms.models import VM, Disk, Snapshot, Snippet, SnippetVersion, Task, Volume
 
 pytestmark = pytest.mark.django_db
 
@@ -80,6 +80,9 @@ MATRIX: dict[str, Case] = {
     "vms:snippet_version": page((*SNIPPET, 1)),
     "vms:vm_options": page(VMID),
     "vms:vm_menu": page(VMID),
+    "vms:vm_snapshots": page(VMID),
+    "vms:snapshot_take": change(VMID, {"snapname": "one"}, also_get=True),
+    "vms:snapshot_ask": change((101, "before", "edit"), {"description": "x"}, also_get=True),
     "vms:prometheus": Case(401, 401, 200),
     "vms:vm_series": page(VMID),
     "vms:vm_usage": page(VMID),
@@ -155,6 +158,7 @@ def draft(scene: Scene) -> VM:
     Disk.objects.create(vm=scene.vm, slot="scsi1", volume=seed, media="cdrom", size=4 << 20)
     text = Snippet.objects.create(storage=scene.storage, name="u.yaml")
     SnippetVersion.objects.create(snippet=text, number=1, text="#cloud-config\n{}\n", sha256="x", size=1)
+    Snapshot.objects.create(vm=scene.vm, name="before")
     VM.everything.create(vmid=TRASHED, node=scene.node, stage=VM.Stage.TRASH, name="thrown-away")
     return VM.everything.create(vmid=DRAFT, node=scene.node, stage=VM.Stage.DRAFT, name="half-made")
 
