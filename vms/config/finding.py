@@ -19,13 +19,14 @@ GIB = 1 << 30
 @dataclass(frozen=True)
 class Finding:
     """One thing to say. ``keys`` are the configuration keys it is about; ``fix`` is the change that ends it:
-    key → new text, ``None`` to remove the key."""
+    key → new text, ``None`` to remove the key; ``commands`` are lines to type in the guest."""
 
     rule: str
     severity: Severity
     keys: tuple[str, ...]
     text: str
     fix: Mapping[str, str | None] | None = None
+    commands: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from django.forms import RadioSelect
@@ -12,6 +13,7 @@ from vms.forms.fields import Choices, OptionField
 from vms.forms.hardware import write
 from vms.forms.panel import Fields, Panel, hide
 from vms.hardware.osdefaults import OS_TYPES, os_group
+from vms.schema.option import Option
 from vms.wizard import cloud, follow
 from vms.wizard.drafts import Draft
 from vms.wizard.tabs import BY_SLUG
@@ -26,6 +28,11 @@ class OS(Panel):
     slug = "os"
     sections = BY_SLUG["os"].sections
     draft: Draft
+
+    def option(self, name: str, slot: str) -> Option:
+        option = super().option(name, slot)
+        # Beside the system's family the wizard calls it what it is.
+        return replace(option, label="Version") if name == "ostype" else option
 
     def values(self, slot: str) -> Texts:
         stash = self.draft.stash

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from django.urls import reverse
@@ -32,12 +32,15 @@ class Advice:
     fixable: bool
     slug: str
     label: str
+    commands: str = ""
 
 
 def rule_findings(draft: Draft) -> list[Finding]:
     """What the rules find; nothing while the configuration itself cannot be read."""
     try:
-        return list(findings(VMConfig.parse(draft.mapping), draft.facts))
+        own = draft.vm.vmid
+        facts = replace(draft.facts, used_ids=tuple(one for one in draft.facts.used_ids if one != own))
+        return list(findings(VMConfig.parse(draft.mapping), facts, own))
     except VMError:
         return []
 
@@ -50,7 +53,8 @@ def advice(draft: Draft) -> list[Advice]:
     for finding in sorted(rule_findings(draft), key=lambda finding: order[finding.severity]):
         slug = next((tab_of(key, draft.mapping) for key in finding.keys if tab_of(key)), "")
         name, label = name_of(finding), labels.get(slug, "")
-        found.append(Advice(name, finding.severity, finding.text, bool(finding.fix), slug, label))
+        fixable = bool(finding.fix)
+        found.append(Advice(name, finding.severity, finding.text, fixable, slug, label, finding.commands))
     return found
 
 

@@ -365,3 +365,18 @@ def test_the_node_says_what_it_has(hand: Hand, node: Node) -> None:
     hand.open(hand.url)
     assert "pve1 (75 % of 16 GiB memory in use, 8 CPUs)" in hand.html
     assert "offline" not in hand.html
+
+
+def test_a_nameless_machine_is_offered_one(hand: Hand) -> None:
+    assert 'value="fix:R28:name"' in hand.html
+    hand.press("fix:R28:name")
+    assert hand.config["name"] == f"vm-{hand.vm.vmid}"
+    assert "R29" not in hand.html
+
+
+def test_the_agents_commands_can_be_copied(hand: Hand) -> None:
+    page = hand.to("system").press("save", agent__enabled="on").html
+    assert "# Debian, Ubuntu\napt install qemu-guest-agent" in page
+    hand.to("os").press("save", ostype_group="Microsoft Windows")
+    assert "apt install" not in hand.html
+    assert "virtio-win-guest-tools.exe" in hand.html

@@ -46,18 +46,20 @@ def boot(case: Case) -> Iterator[Finding]:
         yield Finding("R33", "warn", ("boot",), text)
 
 
+AGENT_COMMANDS = (
+    "# Debian, Ubuntu\napt install qemu-guest-agent\n# Fedora, Red Hat\ndnf install qemu-guest-agent"
+)
+"""How the agent gets into a guest."""
+
+
 def agent(case: Case) -> Iterator[Finding]:
     """R30: the agent has to be installed in the guest."""
     part = case.config.get("agent")
     if part and part.value("enabled"):
         windows = windows_version(case.config.get("ostype"))
-        how = (
-            "run virtio-win-guest-tools.exe from the driver disc"
-            if windows
-            else "apt install qemu-guest-agent, or dnf install qemu-guest-agent"
-        )
-        text = f"Install the agent in the guest ({how}); until then Shutdown presses the power button."
-        yield Finding("R30", "info", ("agent",), text)
+        what = "the agent (virtio-win-guest-tools.exe, on the driver disc)" if windows else "qemu-guest-agent"
+        text = f"Install {what} in the guest; until then Shutdown presses the power button."
+        yield Finding("R30", "info", ("agent",), text, commands="" if windows else AGENT_COMMANDS)
 
 
 def windows_drivers(case: Case) -> Iterator[Finding]:
