@@ -129,7 +129,8 @@ def at_once(vm: VM, wish: Wish) -> list[str] | None:
     waiting = Waiting.of(vm)
     planned, doomed = wish.planned(waiting)
     changes = wish.changes(waiting)
-    if doomed or volume_texts(wish):
+    felt = vm.running and settle.SWITCHED & settle.dropped(waiting, planned)
+    if doomed or felt or volume_texts(wish):
         return None
     idle = not vm.running and vm.status != VM.Status.UNKNOWN and not _busy(vm)
     if idle:

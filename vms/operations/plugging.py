@@ -111,8 +111,14 @@ class Machine:
 
     # ---- one key
 
-    async def change(self, one: Change, verdict: Verdict) -> None:
-        """Let one key take effect. Raises :class:`VMError`."""
+    async def change(self, one: Change, verdict: Verdict) -> bool:
+        """Let one key take effect; answers whether the machine is so now. Raises :class:`VMError`."""
+        if one.key == "vcpus":
+            return await self._processors(one)
+        await self._told(one, verdict)
+        return True
+
+    async def _told(self, one: Change, verdict: Verdict) -> None:
         kind = name_of(one.key)
         if verdict.how in (How.UNPLUG, How.REPLUG):
             self._may_go(one)
@@ -124,8 +130,6 @@ class Machine:
             await self._drive(one)
         elif kind == "tablet":
             await self._exchange(self.difference(one.key, one.before, one.after))
-        elif kind == "vcpus":
-            await self._processors(one)
         elif kind == "memory":
             await live.memory(self.monitor, self.difference(one.key, one.before, one.after))
         elif kind == "balloon":
@@ -174,13 +178,13 @@ class Machine:
         nodes = [part.qmp() for part in come if isinstance(part, Blockdev)]
         await medium.change(self.monitor, one.key, nodes[0] if nodes else None)
 
-    async def _processors(self, one: Change) -> None:
-        config = VMConfig.parse(one.after)
-        total = config.value("sockets") * config.value("cores")
+    async def _processors(self, one: Change) -> bool:
         found = self.difference(one.key, one.before, one.after)
-        told = await live.processors(self.monitor, self.guest.agent, found, config.get("vcpus") or total)
-        if told:
-            await self.ctx.log(f"vcpus: {told}")
+        return await live.processors(self.monitor, self.guest.agent, found, cpus_of(one.after))
+
+    async def switch_on(self, mapping: Mapping[str, str]) -> None:
+        """Let the guest use all the CPUs the machine has: some were to be fewer and are not any more."""
+        await live.switch(self.guest.agent, cpus_of(mapping))
 
     async def _balloon(self, one: Change) -> None:
         lower = one.after.get("shares") == "0"
@@ -240,6 +244,13 @@ class Machine:
             await rate.limit(self.vm.vmid, index, net.rate or 0)
         if bool(was.link_down) != bool(net.link_down):
             await self.monitor.set_link(one.key, up=not net.link_down)
+
+
+def cpus_of(mapping: Mapping[str, str]) -> int:
+    """How many CPUs a machine has plugged in."""
+    config = VMConfig.parse(mapping)
+    total = config.value("sockets") * config.value("cores")
+    return int(config.get("vcpus") or total)
 
 
 def _with_fd(part: Part, name: str) -> Part:

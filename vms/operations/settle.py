@@ -7,7 +7,7 @@ knows, which :func:`clean_up` removes, or a note, which the next one carries out
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from django.db import transaction
@@ -31,6 +31,8 @@ from vms.tasks import notify
 
 BEFORE, TASK = "volumes_before", "task"
 """In ``VM.draft`` while a task makes new volumes: those that were there, so that others are known as ours."""
+SWITCHED = frozenset({"vcpus"})
+"""Keys whose waiting the guest felt already: when they wait no longer, it has to be told."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ async def go_on(ctx: Context) -> None:
     else:
         await take_effect(ctx, [key for key in noted.split(",") if key])
         await cloudinit.renew(ctx)
+
+
+def dropped(before: Waiting, after: Waiting) -> frozenset[str]:
+    """The keys that waited and do so no longer, though nothing of them took effect."""
+    return frozenset(before.changes.keys() - after.changes.keys())
 
 
 def reverted_seeds(vm: VM, wish: Wish) -> list[Volume]:
@@ -143,8 +150,8 @@ def note(task: Task, vm: VM, wish: Wish, made: Mapping[str, Made]) -> list[str]:
         texts = {key: one.text for key, one in made.items()}
         resolved = replace(wish, set={**wish.set, **texts})
         waiting = Waiting.of(fresh)
-        keys = sorted(resolved.changes(waiting))
         planned, doomed = resolved.planned(waiting)
+        keys = sorted(resolved.changes(waiting).keys() | SWITCHED & dropped(waiting, planned))
         planned.store(fresh)
         forget_volumes(fresh, doomed)
         note_work(fresh, {})
@@ -153,7 +160,7 @@ def note(task: Task, vm: VM, wish: Wish, made: Mapping[str, Made]) -> list[str]:
     return keys
 
 
-async def take_effect(ctx: Context, keys: Iterable[str]) -> None:
+async def take_effect(ctx: Context, keys: Collection[str]) -> None:
     """What waits becomes the configuration: on a stopped VM all of it, on a running one what can."""
     if ctx.services.guest(ctx.vm.vmid) is not None:
         await while_running(ctx, keys)
@@ -164,7 +171,7 @@ async def take_effect(ctx: Context, keys: Iterable[str]) -> None:
         await ctx.log(text)
 
 
-async def while_running(ctx: Context, keys: Iterable[str]) -> None:
+async def while_running(ctx: Context, keys: Collection[str]) -> None:
     """Let each key take effect that can on a running machine; removals first, memory and CPUs last.
 
     Raises :class:`ConfigErrors` for what could have and did not; it waits.
@@ -177,6 +184,8 @@ async def while_running(ctx: Context, keys: Iterable[str]) -> None:
     for text in said(now, {key: one.why for key, one in verdicts.items() if one.waits}):
         await ctx.log(text)
     machine, errors = await Machine.of(ctx, ctx.vm), list[ConfigError]()
+    if "vcpus" in keys and "vcpus" not in waiting.changes:
+        await machine.switch_on(waiting.config)
     order = {How.UNPLUG: 0, How.REPLUG: 1, How.PLUG: 2, How.TELL: 3}
     for key in sorted(
         (key for key, one in verdicts.items() if one.on_node), key=lambda k: order[verdicts[k].how]
@@ -195,12 +204,15 @@ async def one_key(ctx: Context, machine: Machine, key: str, how: Verdict) -> Non
     after, _ = waiting.settled([key])
     change = Change(key, waiting.config, after.config)
     try:
-        await machine.change(change, how)
+        there = await machine.change(change, how)
     except VMError:
         if key == "memory":
             await ctx.db(keep_memory, ctx.vm, await live.plugged_memory(machine.monitor))
         raise
     ctx.step(f"told {key}")
+    if not there:
+        await ctx.log(f"{key}: pending, the guest has switched it off and it is unplugged at the next start")
+        return
     await settle(ctx, [key])
     await ctx.db(note_running, ctx.vm, key)
     await ctx.log(f"changed while it runs: {key}")

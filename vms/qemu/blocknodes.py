@@ -135,6 +135,5 @@ async def remove(monitor: Monitor, top: str) -> None:
 
 async def remove_left(monitor: Monitor, key: str) -> None:
     """Close every graph made for the drive ``key``, whose device is gone: a move gives it another name."""
-    for top in sorted(await names(monitor)):
-        if re.fullmatch(rf"drive-{key}(-[0-9]+)?", top):
-            await monitor.execute("blockdev-del", {"node-name": top})
+    for top in await graphs_of(monitor, f"drive-{key}"):
+        await remove(monitor, top)

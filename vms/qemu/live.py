@@ -46,29 +46,31 @@ async def emulated(monitor: Monitor) -> bool:
     return not (await monitor.execute("query-kvm"))["enabled"]
 
 
-async def processors(monitor: Monitor, agent: Agent, change: Difference, wanted: int) -> str:
-    """Give the guest ``wanted`` CPUs; answers what is left for the guest to do, as a sentence.
+async def processors(monitor: Monitor, agent: Agent, change: Difference, wanted: int) -> bool:
+    """Give the guest ``wanted`` CPUs; answers whether the machine has that many now.
 
     QEMU's software emulation cannot unplug a CPU (it leaves a dangling one and crashes later), so there the
-    guest switches it off, asked by its agent. Raises :class:`Unwilling`.
+    guest switches it off, asked by its agent, and the machine keeps it until its next start. A CPU that is
+    plugged in is switched on by the agent, or by the guest itself. Raises :class:`Unwilling`.
     """
     await plug(monitor, change.added)
-    if await emulated(monitor):
-        return await _by_agent(agent, wanted, must=bool(change.removed))
+    if change.removed and await emulated(monitor):
+        await switch(agent, wanted)
+        return False
     for part in reversed(change.removed):
         await unplug(monitor, [part])
-    return await _by_agent(agent, wanted, must=False)
+    if await agent.ping(timeout=3):
+        await switch(agent, wanted)
+    return True
 
 
-async def _by_agent(agent: Agent, wanted: int, *, must: bool) -> str:
-    """Let the guest switch its first ``wanted`` CPUs on and the others off."""
+async def switch(agent: Agent, wanted: int) -> None:
+    """Let the guest switch its first ``wanted`` CPUs on and the others off. Raises :class:`Unwilling`."""
     if not await agent.ping(timeout=3):
-        if must:
-            raise Unwilling(
-                "without KVM a CPU is only switched off by the guest agent, which does not answer",
-                hint="Install and enable the guest agent, or let the change wait for the next start.",
-            )
-        return "without an agent the guest itself switches a new CPU on"
+        raise Unwilling(
+            "without KVM a CPU is only switched on and off by the guest agent, which does not answer",
+            hint="Install and enable the guest agent, or let the change wait for the next start.",
+        )
     cpus = await _cpus(agent)
     for _ in range(int(SEEN / _LOOK)):
         if len(cpus) >= wanted:
@@ -87,7 +89,6 @@ async def _by_agent(agent: Agent, wanted: int, *, must: bool) -> str:
         if taken <= 0:
             raise Unwilling(f"the guest switched none of its CPUs {'on' if orders[0]['online'] else 'off'}")
         orders = orders[taken:]
-    return ""
 
 
 async def _cpus(agent: Agent) -> list[tuple[int, bool, bool]]:
