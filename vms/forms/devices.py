@@ -121,6 +121,21 @@ class UsbPanel(Chosen):
             fields["host"].note = "'spice' hands over what the console's user plugs in."
 
 
+class FolderPanel(PartPanel):
+    """A folder of the node that an operator has given a name."""
+
+    def choices(self, name: str, values: Texts, slot: str) -> Choices | None:
+        if name != "dirid":
+            return None
+        chosen = values.get(name, "")
+        named = self.draft.facts.folder_mappings
+        names = sorted({*named, *([chosen] if chosen else [])})
+        return [
+            ("", "Choose a folder"),
+            *((word, f"{word} ({named[word]})" if word in named else word) for word in names),
+        ]
+
+
 class PciPanel(Chosen):
     """A PCI device of the node."""
 

@@ -28,7 +28,8 @@ Open = Callable[[Editing, str], Panel]
 Kind = tuple[Begin, Open, Callable[[Editing], str]]
 """How a kind of device begins, what edits it, and why there can be no further one."""
 NO_STORAGE = "No storage takes disks of yours."
-NO_VIRTIOFSD = "A shared folder needs virtiofsd on the node, which this version does not start."
+NO_VIRTIOFSD = "This node has no virtiofsd, the program that shares folders."
+NO_FOLDER = "No folder of this node has a name yet; an operator gives it one in mappings.conf."
 
 
 class NetworkCard(network.Network):
@@ -168,9 +169,15 @@ def _no_seed(draft: Editing) -> str:
 
 
 def folder() -> Kind:
-    """A shared folder; not while nothing serves it."""
-    begin, panel, _ = numbered("virtiofs", devices.PartPanel)
-    return begin, panel, lambda draft: NO_VIRTIOFSD
+    """A shared folder; only where one has a name and something serves it."""
+    begin, panel, full = numbered("virtiofs", devices.FolderPanel)
+
+    def why_not(draft: Editing) -> str:
+        if not draft.facts.virtiofsd:
+            return NO_VIRTIOFSD
+        return full(draft) if draft.facts.folder_mappings else NO_FOLDER
+
+    return begin, panel, why_not
 
 
 def card() -> Kind:
@@ -223,7 +230,7 @@ GROUPS: Mapping[str, tuple[str, Open]] = {
 _SLOT_PANELS: Mapping[str, Open] = {
     "net": plain(NetworkCard), "usb": devices.UsbPanel, "hostpci": devices.PciPanel,
     "serial": devices.SerialPanel, "numa": devices.NumaPanel, "audio": devices.AudioPanel,
-    "rng": devices.RngPanel, "watchdog": devices.WatchdogPanel, "virtiofs": devices.PartPanel,
+    "rng": devices.RngPanel, "watchdog": devices.WatchdogPanel, "virtiofs": devices.FolderPanel,
     "parallel": devices.PartPanel,
 }  # fmt: skip
 

@@ -66,13 +66,24 @@ def test_every_row_has_a_dialog_that_is_a_page(full: Scene, boss: Client, row: s
     assert inside.lstrip().startswith("<dialog")
 
 
-@pytest.mark.parametrize("kind", [item.kind for item in ADDITIONS if item.kind != "virtiofs"])
+@pytest.mark.parametrize("kind", [item.kind for item in ADDITIONS])
 def test_everything_that_can_be_added_has_a_dialog_that_is_a_page(
     scene: Scene, boss: Client, kind: str
 ) -> None:
+    facts = {**FACTS, "virtiofsd": "/usr/libexec/virtiofsd", "folder_mappings": {"docs": "/srv/docs"}}
+    Node.objects.filter(pk=scene.node.pk).update(facts=facts)
     page = text_of(boss.get(f"/vms/101/hardware/add/{kind}"))
     assert f"Add: {BY_KIND[kind].label}" in page
     assert f'action="/vms/101/hardware/add/{kind}"' in page
+
+
+def test_a_folder_is_chosen_by_its_name_where_one_has_a_name(scene: Scene, boss: Client) -> None:
+    assert "This node has no virtiofsd" in text_of(boss.get("/vms/101/hardware"))
+    facts = {**FACTS, "virtiofsd": "/usr/libexec/virtiofsd", "folder_mappings": {"docs": "/srv/docs"}}
+    Node.objects.filter(pk=scene.node.pk).update(facts=facts)
+    assert "docs (/srv/docs)" in text_of(boss.get("/vms/101/hardware/add/virtiofs"))
+    boss.post("/vms/101/hardware/add/virtiofs", {"dirid": "docs"})
+    assert config(scene)["virtiofs0"] == "docs"
 
 
 def test_what_is_not_there_has_no_dialog(full: Scene, boss: Client) -> None:
