@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vms.forms import disks
 from vms.forms.boards import LABELS, board_of, machine_type, version_of, versions
 from vms.forms.editing import Texts
 from vms.forms.fields import Choices
@@ -90,6 +91,8 @@ class System(Panel):
             good["machine.type"] = self._machine(good, values)
         plain = {n: t for n, t in good.items() if n.partition(".")[0] not in ("efidisk0", "tpmstate0")}
         self.put(plain, slot)
+        if "scsihw" in good:
+            disks.tune(self.draft)
         if "vga.type" in good:
             self._serial(good["vga.type"])
         if "tpmstate0.version" in good:

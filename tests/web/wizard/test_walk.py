@@ -380,3 +380,14 @@ def test_the_agents_commands_can_be_copied(hand: Hand) -> None:
     hand.to("os").press("save", ostype_group="Microsoft Windows")
     assert "apt install" not in hand.html
     assert "virtio-win-guest-tools.exe" in hand.html
+
+
+def test_another_scsi_controller_decides_about_threads(hand: Hand) -> None:
+    assert "iothread=1" in hand.to("system").config["scsi0"]
+    hand.press("save", scsihw="virtio-scsi-pci")
+    assert "iothread" not in hand.config["scsi0"]
+    hand.press("save", scsihw="virtio-scsi-single")
+    assert "iothread=1" in hand.config["scsi0"]
+    hand.to("disks").press("save", iothread=None)
+    hand.to("system").press("save", scsihw="virtio-scsi-pci").press("save", scsihw="virtio-scsi-single")
+    assert "iothread" not in hand.config["scsi0"], "somebody unticked it"
