@@ -29,5 +29,5 @@
   -device '{"driver":"usb-tablet","id":"tablet","bus":"uhci.0","port":"1"}' \
   -device '{"driver":"VGA","id":"vga","bus":"pci.0","addr":"0x2"}' \
   -device '{"driver":"virtio-balloon-pci","id":"balloon0","bus":"pci.0","addr":"0x3","free-page-reporting":true}' \
-  -device '{"driver":"virtio-net-pci","id":"net0","netdev":"net0","mac":"BC:24:11:00:00:07","bus":"pci.0","addr":"0x12","bootindex":300,"rx_queue_size":1024,"tx_queue_size":256,"host_tunnel":false}' \
+  -device '{"driver":"virtio-net-pci","id":"net0","netdev":"net0","mac":"BC:24:11:00:00:07","bus":"pci.0","addr":"0x12","bootindex":300,"rx_queue_size":1024,"tx_queue_size":256,"host_mtu":1400,"host_tunnel":false}' \
   -machine accel=kvm,type=pc

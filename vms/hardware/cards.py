@@ -80,12 +80,12 @@ def _virtio(plan: Plan, key: str, net: Net) -> dict[str, Any]:
 
 
 def card_mtu(plan: Plan, key: str, net: Net) -> int | None:
-    """The packet size a VirtIO card tells its guest; ``None`` without a bridge, whose size it would be.
+    """The packet size a VirtIO card tells its guest; ``None`` when there is no bridge to follow.
 
     Raises :class:`ConfigError` when the card's is larger than its bridge's.
     """
     if not net.bridge:
-        return None
+        return net.mtu if net.mtu and net.mtu > 1 else None
     bridge = plan.facts.bridge(net.bridge)
     own = int(bridge["mtu"]) if bridge and bridge.get("mtu") else 1500
     if net.mtu is None or net.mtu == 1:

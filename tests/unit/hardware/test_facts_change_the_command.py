@@ -102,11 +102,6 @@ def test_hotplug_words_may_be_separated_by_anything(hotplug: str, plugged: bool)
     assert any("kvm64-x86_64-cpu" in word for word in argv) is plugged
 
 
-def test_a_card_without_a_bridge_has_no_packet_size_of_its_own() -> None:
-    assert not any("host_mtu" in word for word in words(NodeFacts(), net0="virtio,mtu=1400"))
-    assert any('"host_mtu":1400' in word for word in words(NodeFacts(), net0="virtio,mtu=1400,bridge=vmbr0"))
-
-
 def test_a_passed_through_graphics_card_replaces_only_an_absent_one() -> None:
     device = "0000:01:00.0,x-vga=1"
     assert "-nographic" in words(NodeFacts(), hostpci0=device)
