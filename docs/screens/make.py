@@ -57,7 +57,7 @@ class Camera:
 
 
 def small(page: Page, png: bytes) -> bytes:
-    """The picture with its 256 most used colours (a page has few); the browser itself decodes it."""
+    """The picture with the 256 colours that matter most (a page has few); the browser itself decodes it."""
     pixels = page.evaluate(
         """async (bytes) => {
           const bitmap = await createImageBitmap(new Blob([new Uint8Array(bytes)]));
@@ -70,9 +70,15 @@ def small(page: Page, png: bytes) -> bytes:
             colours[at] = colour;
             counts.set(colour, (counts.get(colour) ?? 0) + 1);
           }
-          const kept = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 256).map(([colour]) => colour);
-          const place = new Map(kept.map((colour, index) => [colour, index]));
           const part = (colour, shift) => colour >> shift & 255;
+          // A small green mark says more than the many greys around letters.
+          const weight = ([colour, count]) => {
+            const parts = [16, 8, 0].map((shift) => part(colour, shift));
+            return count * (8 + Math.max(...parts) - Math.min(...parts));
+          };
+          const heaviest = [...counts].sort((a, b) => weight(b) - weight(a)).slice(0, 256);
+          const kept = heaviest.map(([colour]) => colour);
+          const place = new Map(kept.map((colour, index) => [colour, index]));
           const far = (a, b) => [16, 8, 0].reduce((sum, at) => sum + (part(a, at) - part(b, at)) ** 2, 0);
           for (const colour of counts.keys()) if (!place.has(colour)) {
             let best = 0;
