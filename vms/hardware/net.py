@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from vms.errors import ConfigError
 from vms.schema.option import opt, shown
 from vms.schema.propstring import PropertyString
-from vms.schema.types import mac_address
+from vms.schema.types import CpuSet, mac_address
 
 MODEL = Literal[
     "e1000",
@@ -91,7 +91,7 @@ class Net(PropertyString):
         max_length=256,
         advanced=True,
         help="VLANs that the guest may use itself, like 10;20-30.",
-        otherwise="Without it the guest may use all VLANs of an aware bridge.",
+        otherwise="Without it the guest's own tags pass as the bridge is set up to let them.",
         why="Empty by default.",
     )
     firewall: bool | None = opt(
@@ -167,6 +167,11 @@ class Net(PropertyString):
             return text
         words = [word for word in text.split(",")[1:] if not word.startswith("macaddr=")]
         return ",".join([f"{self.model}={self.macaddr}", *words])
+
+    @property
+    def trunk_tags(self) -> list[int]:
+        """The VLANs the guest may use itself, ascending."""
+        return sorted(set(CpuSet.parse(self.trunks, ";").numbers())) if self.trunks else []
 
     def check_parts(self, key: str) -> None:
         if self.mtu is not None and 1 < self.mtu < 576:

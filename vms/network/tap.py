@@ -15,6 +15,7 @@ import importlib
 import os
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,45 +49,48 @@ def tap_name(vmid: int, index: int) -> str:
 
 
 async def open_tap(
-    vmid: int, index: int, bridge: str, *, tag: int | None = None, mtu: int | None = None
-) -> Tap:
+    vmid: int, index: int, bridge: str, *, tag: int | None = None, trunks: Sequence[int] = (),
+    mtu: int | None = None,
+) -> Tap:  # fmt: skip
     """Make the tap of net``index``, put it on ``bridge`` and bring it up.
 
-    ``mtu`` defaults to the bridge's. ``tag`` is a VLAN (1 to 4094) and needs a bridge that filters
-    VLANs. Raises :class:`NetworkError`; whatever it had made is gone by then.
+    ``mtu`` defaults to the bridge's. ``tag`` is the VLAN (1 to 4094) whose frames come and go without a
+    tag, ``trunks`` are VLANs the guest tags itself; both need a bridge that filters VLANs. Raises
+    :class:`NetworkError`; whatever it had made is gone by then.
     """
-    return await asyncio.to_thread(open_tap_sync, vmid, index, bridge, tag=tag, mtu=mtu)
+    return await asyncio.to_thread(open_tap_sync, vmid, index, bridge, tag=tag, trunks=trunks, mtu=mtu)
 
 
 def open_tap_sync(
-    vmid: int, index: int, bridge: str, *, tag: int | None = None, mtu: int | None = None
-) -> Tap:
+    vmid: int, index: int, bridge: str, *, tag: int | None = None, trunks: Sequence[int] = (),
+    mtu: int | None = None,
+) -> Tap:  # fmt: skip
     """:func:`open_tap` for a thread."""
     target = require_bridge(bridge)
-    if tag is not None:
-        _check_tag(target, tag)
+    _check_tags(target, tag, trunks)
     tap = Tap(tap_name(vmid, index), -1)
     tap.fd = _attach_device(tap.name)
     try:
-        _join(tap.name, target, tag, mtu or target.mtu)
+        _join(tap.name, target, tag, trunks, mtu or target.mtu)
     except BaseException:
         tap.close()
         raise
     return tap
 
 
-async def replug(vmid: int, index: int, bridge: str, *, tag: int | None = None) -> None:
-    """Move the tap of a running guest's net``index`` to ``bridge`` and VLAN ``tag``; its MTU stays.
+async def replug(
+    vmid: int, index: int, bridge: str, *, tag: int | None = None, trunks: Sequence[int] = ()
+) -> None:
+    """Move the tap of a running guest's net``index`` to ``bridge`` and its VLANs; its MTU stays.
 
     The card is without a network for a moment. Raises :class:`NetworkError`.
     """
-    await asyncio.to_thread(_replug, tap_name(vmid, index), bridge, tag)
+    await asyncio.to_thread(_replug, tap_name(vmid, index), bridge, tag, trunks)
 
 
-def _replug(name: str, bridge: str, tag: int | None) -> None:
+def _replug(name: str, bridge: str, tag: int | None, trunks: Sequence[int]) -> None:
     target = require_bridge(bridge)
-    if tag is not None:
-        _check_tag(target, tag)
+    _check_tags(target, tag, trunks)
     pyroute2 = _pyroute2()
     try:
         with pyroute2.IPRoute() as netlink:
@@ -96,7 +100,7 @@ def _replug(name: str, bridge: str, tag: int | None) -> None:
             netlink.link("set", index=index, master=0)
     except (pyroute2.NetlinkError, OSError, ValueError) as error:
         raise NetworkError(f"network device {name} could not be unplugged: {error}") from error
-    _join(name, target, tag, min(mtu, target.mtu))
+    _join(name, target, tag, trunks, min(mtu, target.mtu))
 
 
 async def remove_leftovers(vmid: int) -> list[str]:
@@ -128,12 +132,14 @@ def _attach_device(name: str) -> int:
     return descriptor
 
 
-def _check_tag(bridge: Bridge, tag: int) -> None:
-    if not 1 <= tag <= 4094:
-        raise NetworkError(f"VLAN tag {tag} is not between 1 and 4094")
-    if not bridge.vlan_aware:
+def _check_tags(bridge: Bridge, tag: int | None, trunks: Sequence[int]) -> None:
+    tags = [*([] if tag is None else [tag]), *trunks]
+    for each in tags:
+        if not 1 <= each <= 4094:
+            raise NetworkError(f"VLAN tag {each} is not between 1 and 4094")
+    if tags and not bridge.vlan_aware:
         raise NetworkError(
-            f"bridge '{bridge.name}' does not filter VLANs, so tag {tag} cannot be kept apart there",
+            f"bridge '{bridge.name}' does not filter VLANs, so tag {tags[0]} cannot be kept apart there",
             hint=f"If this kernel can: ip link set {bridge.name} type bridge vlan_filtering 1. "
             "Else leave the tag empty and use one bridge per network.",
         )
@@ -144,7 +150,7 @@ def _pyroute2() -> Any:
     return importlib.import_module("pyroute2")
 
 
-def _join(name: str, bridge: Bridge, tag: int | None, mtu: int) -> None:
+def _join(name: str, bridge: Bridge, tag: int | None, trunks: Sequence[int], mtu: int) -> None:
     """Put the tap on the bridge by netlink: MTU and VLAN first, so no frame passes before them."""
     pyroute2 = _pyroute2()
     step = "be found"
@@ -161,6 +167,9 @@ def _join(name: str, bridge: Bridge, tag: int | None, mtu: int) -> None:
                 netlink.vlan_filter(
                     "add", index=index, vlan_info={"vid": tag, "flags": BRIDGE_VLAN_INFO_PVID_UNTAGGED}
                 )
+            for vid in trunks:
+                step = f"get VLAN {vid}"
+                netlink.vlan_filter("add", index=index, vlan_info={"vid": vid})
             step = "be brought up"
             netlink.link("set", index=index, state="up")
     except (pyroute2.NetlinkError, OSError, IndexError) as error:

@@ -35,7 +35,7 @@ async def open_card(vmid: int, key: str, net: Net) -> Tap:
         )  # fmt: skip
     index, mtu = int(key.removeprefix("net")), net.mtu if net.mtu and net.mtu > 1 else None
     try:
-        opened = await tap.open_tap(vmid, index, bridge, tag=net.tag, mtu=mtu)
+        opened = await tap.open_tap(vmid, index, bridge, tag=net.tag, trunks=net.trunk_tags, mtu=mtu)
     except NetworkError as error:
         raise ConfigError(key, f"{error}", part="bridge", hint=error.hint) from error
     try:

@@ -238,8 +238,8 @@ class Machine:
         """The node's end changes while the card stays: its bridge, its VLAN, its rate, its cable."""
         was: Net = parse_value(one.key, one.before[one.key])
         index = int(one.key.removeprefix("net"))
-        if net.bridge and (was.bridge, was.tag) != (net.bridge, net.tag):
-            await tap.replug(self.vm.vmid, index, net.bridge, tag=net.tag)
+        if net.bridge and (was.bridge, was.tag, was.trunks) != (net.bridge, net.tag, net.trunks):
+            await tap.replug(self.vm.vmid, index, net.bridge, tag=net.tag, trunks=net.trunk_tags)
         if net.bridge and (was.rate or 0) != (net.rate or 0):
             await rate.limit(self.vm.vmid, index, net.rate or 0)
         if bool(was.link_down) != bool(net.link_down):

@@ -42,6 +42,7 @@ from vms.operations.waiting import settle_keys
 from vms.qemu import process, sharing, statefile, tpm
 from vms.qemu.cmdline import command
 from vms.qemu.monitor import Monitor
+from vms.schema.types import CpuSet
 
 STATS_INTERVAL = 2
 """Seconds between two memory reports of the balloon device, as in PVE."""
@@ -141,8 +142,9 @@ async def launch(
         words, handed = [*argv, *statefile.incoming(memory_fd)], [*handed, memory_fd]
         timeout = max(timeout, memory.patience(memory_fd))
     launched = await process.launch(
-        words, qmp=paths.qmp, log=paths.log, user=ctx.services.user, pass_fds=handed, timeout=timeout
-    )
+        words, qmp=paths.qmp, log=paths.log, user=ctx.services.user, pass_fds=handed, timeout=timeout,
+        cpus=pinned(config),
+    )  # fmt: skip
     ctx.on_undo(f"process of VM {vm.vmid}", lambda: _kill(ctx, vm.vmid, launched))
     if memory_fd is not None:
         await memory.read(ctx, launched, words, memory_fd, paths.log)
@@ -177,6 +179,19 @@ async def go_on(
         raise
     ctx.keep()
     await watch(ctx, vm, launched, record, mapping)
+
+
+def pinned(config: VMConfig) -> list[int]:
+    """The CPUs of the node the VM stays on, none for all. Raises :class:`ConfigError` for one not there."""
+    text = config.get("affinity")
+    if not text:
+        return []
+    wanted, there = CpuSet.parse(text).numbers(), os.sched_getaffinity(0)
+    missing = [number for number in wanted if number not in there]
+    if missing:
+        has = ",".join(str(number) for number in sorted(there))
+        raise ConfigError("affinity", f"this node has no CPU {missing[0]}; it has {has}")
+    return wanted
 
 
 async def _kill(ctx: Context, vmid: int, launched: process.Launched) -> None:

@@ -16,7 +16,7 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -68,6 +68,7 @@ async def launch(
     log: str | Path,
     user: str | None = None,
     pass_fds: Sequence[int] = (),
+    cpus: Sequence[int] = (),
     timeout: float = 30,
 ) -> Launched:
     """Start QEMU and answer when its monitor at ``qmp`` does.
@@ -75,7 +76,7 @@ async def launch(
     ``argv`` is run as it is (no shell, working directory ``/``, environment cleaned, umask 077,
     no core files) and must carry its own ``-pidfile``; never ``-daemonize``. ``log`` gets what QEMU
     prints. ``user`` runs it as that user (root only). ``pass_fds`` stay open in it under their
-    numbers (taps); close yours afterwards.
+    numbers (taps); close yours afterwards. ``cpus`` keeps it and all its threads on those of the node.
 
     Raises :class:`LaunchError` with QEMU's own words when it ends first or is silent for
     ``timeout`` seconds. After any failure, cancellation too, no process is left.
@@ -83,7 +84,7 @@ async def launch(
     log = Path(log)
     with open_log(log) as output:
         began = output.seek(0, os.SEEK_END)
-        process = spawn(argv, output, user=user, pass_fds=pass_fds)
+        process = spawn(argv, output, user=user, pass_fds=pass_fds, cpus=cpus)
     running = Running(process.pid, start_time(process.pid) or 0)
     try:
         _set_limits(process.pid)
@@ -103,7 +104,12 @@ async def launch(
 
 
 def spawn(
-    argv: Sequence[str], output: BinaryIO, *, user: str | None = None, pass_fds: Sequence[int] = ()
+    argv: Sequence[str],
+    output: BinaryIO,
+    *,
+    user: str | None = None,
+    pass_fds: Sequence[int] = (),
+    cpus: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Begin a process that outlives us (see :func:`launch`); its exit code is kept for :func:`collect`.
 
@@ -112,24 +118,40 @@ def spawn(
     """
     try:
         words, options = as_user(argv, user)
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd="/",
-            env=clean_environment(),
-            umask=0o077,
-            pass_fds=tuple(pass_fds),
-            **options,
-        )
+        with kept_on(cpus):
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+                env=clean_environment(),
+                umask=0o077,
+                pass_fds=tuple(pass_fds),
+                **options,
+            )
     except OSError as error:
         raise LaunchError(argv, None, f"{argv[0]} cannot be run: {error.strerror or error}") from error
     except CommandError as error:
         raise LaunchError(argv, error.exit_code, error.output) from error
     _children[process.pid] = process
     return process
+
+
+@contextlib.contextmanager
+def kept_on(cpus: Sequence[int]) -> Iterator[None]:
+    """What this thread begins meanwhile stays on those CPUs of the node: a child has its mask from its first
+    instruction on, and so have all threads it makes. Nothing happens without ``cpus``."""
+    if not cpus:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def end_child(process: subprocess.Popen[bytes]) -> None:

@@ -111,6 +111,8 @@ async def test_a_tag_needs_a_bridge_that_filters(bridge: str) -> None:
     with pytest.raises(NetworkError, match="does not filter VLANs") as caught:
         await open_tap(VMID, 3, bridge, tag=10)
     assert "vlan_filtering 1" in caught.value.hint
+    with pytest.raises(NetworkError, match="so tag 30 cannot be kept apart"):
+        await open_tap(VMID, 2, bridge, trunks=[30, 31])
     with pytest.raises(NetworkError, match="not between 1 and 4094"):
         await open_tap(VMID, 3, bridge, tag=4095)
     assert not (SYS / f"tap{VMID}i3").exists()

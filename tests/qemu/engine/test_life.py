@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -227,3 +228,16 @@ def test_create_and_start_in_one(engine: Engine) -> None:
     task = engine.do("qmcreate", vm, start="1")
     assert "Execute autostart" in lines(task)
     assert vm.status == "running"
+
+
+def test_a_pinned_vm_stays_on_its_cpus(engine: Engine) -> None:
+    """Every thread of its process, from the first on; a CPU that is not there is named before the start."""
+    vm = engine.vm(BARE | {"affinity": "0", "cores": "2"})
+    engine.do("qmstart", vm)
+    threads = Path(f"/proc/{engine.qemus()[vm.vmid]}/task")
+    assert {os.sched_getaffinity(int(one.name)) == {0} for one in threads.iterdir()} == {True}
+    engine.do("qmstop", vm)
+    engine.do("qmconfig", vm, set='{"affinity": "0,777"}')
+    task = engine.end(engine.submit("qmstart", vm))
+    assert task.status == "error"
+    assert "affinity: this node has no CPU 777" in task.message
