@@ -137,7 +137,12 @@ def configuration(source: VM, snapshot: str) -> dict[str, str]:
         raise ConfigError("snapname", f"snapshot '{snapshot}' does not exist")
     if row.state:
         raise ConfigError("snapname", f"snapshot '{snapshot}' is not complete (snapstate = {row.state})")
-    return {str(key): str(text) for key, text in row.config.items()}
+    found = {str(key): str(text) for key, text in row.config.items()}
+    kept = row.running.get("tpmstate0")
+    if kept and "tpmstate0" in found:
+        # The TPM's own volume is as it is now; what it was is in a copy beside it.
+        found["tpmstate0"] = ",".join([str(kept), *found["tpmstate0"].split(",")[1:]])
+    return found
 
 
 def check_place(source: VM, mapping: Mapping[str, str], node: str) -> None:

@@ -138,7 +138,7 @@ async def copy_all(ctx: Context, plan: Plan, copies: list[Piece]) -> Made:
                 source,
                 piece.format,
                 told,
-                snapshot=plan.snapshot,
+                snapshot=plan.snapshot if volume.format == "qcow2" else "",
                 speed=(ctx.params.bwlimit or 0) * 1024,
             )
         except StorageError as error:

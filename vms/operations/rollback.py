@@ -83,7 +83,7 @@ class Rollback(Operation):
         vm = ctx.vm
         made = await ctx.db(find, vm, ctx.params.snapname)
         disks = await ctx.db(snapdisks.held_by, vm, made.config)
-        await snapdisks.check_there(ctx, disks, made.name)
+        await snapdisks.check_there(ctx, ctx.services.guest(vm.vmid), disks, made.name)
         await check_kept(ctx, made)
         ctx.step("checked")
         await memory.to_the_end(go_back(ctx, made, disks))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from vms import access
@@ -148,11 +148,13 @@ async def check_savable(guest: Guest) -> None:
         raise StateError(f"QEMU cannot save this guest's memory: {'; '.join(map(str, reasons))}")
 
 
-async def write(ctx: Context, guest: Guest, volume: Volume, share: float = 1.0) -> Volume:
+async def write(
+    ctx: Context, guest: Guest, volume: Volume, then: Callable[[], Awaitable[None]] | None = None
+) -> Volume:
     """Write the memory of a guest that stands still into its volume; the row then tells the true size.
 
-    ``share`` is the part of the task's progress this is. Raises :class:`QemuError` with QEMU's reason, for
-    example that the storage is full.
+    ``then`` is done as soon as QEMU has written it, while the disk still takes it in. Raises
+    :class:`QemuError` with QEMU's reason, for example that the storage is full.
     """
     driver = ctx.services.storage(volume.storage.name, volume.storage.facts())
     began = told = time.monotonic()
@@ -161,11 +163,14 @@ async def write(ctx: Context, guest: Guest, volume: Volume, share: float = 1.0) 
         nonlocal told
         if time.monotonic() - told > 1:
             told = time.monotonic()
-            await ctx.progress(share * fraction, "saving the memory")
+            await ctx.progress(fraction, "saving the memory")
 
     descriptor = statefile.opened(driver.path(volume.volid), writing=True)
     try:
         await statefile.save(guest.monitor, descriptor, tell)
+        if then is not None:
+            await then()
+        await statefile.settle(descriptor)
         size = os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)

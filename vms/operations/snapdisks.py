@@ -84,26 +84,34 @@ def driver_of(ctx: Context, volume: Volume) -> Any:
     return ctx.services.storage(volume.storage.name, volume.storage.facts())
 
 
-async def check_unused(ctx: Context, disks: Iterable[Held], name: str) -> None:
+async def names_of(ctx: Context, guest: Guest | None, held: Held) -> set[str]:
+    """The snapshots a disk holds, asked of QEMU where that has it open."""
+    if guest is not None and held.key in await open_in(guest, [held]):
+        return await names_in(guest.monitor, held.key)
+    return set(await driver_of(ctx, held.volume).snapshots(held.volume.volid))
+
+
+async def check_unused(ctx: Context, guest: Guest | None, disks: Iterable[Held], name: str) -> None:
     """Raise :class:`StateError` when a disk holds a snapshot of that name already, which no record knows."""
     for held in disks:
-        if held.key != TPM and name in await driver_of(ctx, held.volume).snapshots(held.volume.volid):
+        if held.key != TPM and name in await names_of(ctx, guest, held):
             raise StateError(
                 f"{held.key}: '{held.volume.volid}' holds a snapshot '{name}' that no record knows",
                 hint="Choose another name.",
             )
 
 
-async def check_there(ctx: Context, disks: Iterable[Held], name: str) -> None:
+async def check_there(ctx: Context, guest: Guest | None, disks: Iterable[Held], name: str) -> None:
     """Raise :class:`StateError` unless every disk holds the snapshot."""
     for held in disks:
-        if held.key != TPM and name not in await driver_of(ctx, held.volume).snapshots(held.volume.volid):
+        if held.key != TPM and name not in await names_of(ctx, guest, held):
             raise StateError(f"{held.key}: '{held.volume.volid}' holds no snapshot '{name}'")
 
 
-async def take(ctx: Context, guest: Guest | None, disks: Iterable[Held], name: str) -> None:
-    """Take the snapshot of every disk but the TPM's: at one moment where QEMU has them open."""
-    tops = await open_in(guest, disks)
+async def take(
+    ctx: Context, guest: Guest | None, disks: Iterable[Held], name: str, tops: Mapping[str, str]
+) -> None:
+    """Take the snapshot of every disk but the TPM's; of those QEMU has open (``tops``) at one moment."""
     actions = [
         {"type": "blockdev-snapshot-internal-sync", "data": {"device": top, "name": name}}
         for top in tops.values()

@@ -92,7 +92,7 @@ class Take(Operation):
         guest = ctx.services.guest(vm.vmid)
         mapping = config_of(vm)
         disks = await ctx.db(snapdisks.held_by, vm, mapping)
-        await snapdisks.check_unused(ctx, disks, name)
+        await snapdisks.check_unused(ctx, guest, disks, name)
         storage = None
         if guest is not None and ctx.params.vmstate:
             await saving.check_savable(guest)
@@ -167,27 +167,32 @@ async def with_memory(
 
     volume = await ctx.db(keep)
     ctx.step("place kept")
+    tops = await snapdisks.open_in(guest, disks)
     began = time.monotonic()
+
+    async def go_on() -> None:
+        ctx.step("memory saved")
+        await let_go(ctx, guest, made)
+        await ctx.log(f"the guest stood still for {time.monotonic() - began:.2f} s")
+
     await guest.monitor.stop()
     ctx.step("stopped")
-    await disks_now(ctx, guest, made, disks)
-    await saving.write(ctx, guest, volume)
-    ctx.step("memory saved")
-    await let_go(ctx, guest, made)
-    await ctx.log(f"the guest stood still for {time.monotonic() - began:.2f} s")
+    await disks_now(ctx, guest, made, disks, tops)
+    await saving.write(ctx, guest, volume, go_on)
 
 
 async def without_memory(ctx: Context, guest: Guest | None, made: Snapshot, disks: list[Held]) -> None:
     """The disks alone, file systems whole where the agent helps. A TPM makes the guest stand still."""
+    tops = await snapdisks.open_in(guest, disks)
     async with calm(ctx, guest):
         if guest is None or not any(held.key == TPM for held in disks):
-            await disks_now(ctx, guest, made, disks)
+            await disks_now(ctx, guest, made, disks, tops)
             return
         began = time.monotonic()
         await guest.monitor.stop()
         try:
             ctx.step("stopped")
-            await disks_now(ctx, guest, made, disks)
+            await disks_now(ctx, guest, made, disks, tops)
         finally:
             await let_go(ctx, guest, made)
         await ctx.log(f"the guest stood still for {time.monotonic() - began:.2f} s")
@@ -199,13 +204,15 @@ async def let_go(ctx: Context, guest: Guest, made: Snapshot) -> None:
     await ctx.services.observe(ctx.vm.vmid)
 
 
-async def disks_now(ctx: Context, guest: Guest | None, made: Snapshot, disks: list[Held]) -> None:
-    """The TPM's copy and the snapshots of all disks."""
+async def disks_now(
+    ctx: Context, guest: Guest | None, made: Snapshot, disks: list[Held], tops: Mapping[str, str]
+) -> None:
+    """The TPM's copy and the snapshots of all disks; ``tops`` are those QEMU has open."""
     for held in disks:
         if held.key == TPM:
             await tpmcopy.copy(ctx, held, made.name)
             ctx.step("TPM copied")
-    await snapdisks.take(ctx, guest, disks, made.name)
+    await snapdisks.take(ctx, guest, disks, made.name, tops)
     ctx.step("disks taken")
     await ctx.log(f"disks: {', '.join(held.key for held in disks) or 'none'}")
 

@@ -27,7 +27,7 @@ async def copy(ctx: Context, held: Held, snapshot: str) -> Volume:
     driver = driver_of(ctx, held.volume)
     content = await _settled(driver.path(held.volume.volid))
     found = await driver.allocate_state(held.volume.vmid, name_of(snapshot), len(content))
-    await asyncio.to_thread(_write, found.path, content, 0)
+    await asyncio.to_thread(_write, found.path, content, held.volume.size)
     return await ctx.db(keep_volume, held.volume.storage, ctx.vm.node, await driver.find(found.volid))
 
 

@@ -46,7 +46,7 @@ def opened(path: Path, *, writing: bool = False) -> int:
 
 
 async def save(monitor: Monitor, descriptor: int, progress: Progress | None = None) -> None:
-    """Write the memory of a guest that stands still into ``descriptor``, safe on the disk when this returns.
+    """Write the memory of a guest that stands still into ``descriptor``; :func:`settle` it afterwards.
 
     QEMU is left in run state ``postmigrate``: ``cont`` lets the guest go on, ``quit`` ends it. When it fails
     (:class:`QemuError` with QEMU's reason) or is cancelled, the guest stands still as before.
@@ -71,6 +71,10 @@ async def save(monitor: Monitor, descriptor: int, progress: Progress | None = No
         raise
     finally:
         stop_hearing()
+
+
+async def settle(descriptor: int) -> None:
+    """Return when what was written is on the disk. Raises :class:`QemuError`."""
     try:
         await asyncio.to_thread(os.fsync, descriptor)
     except OSError as error:
@@ -83,6 +87,9 @@ async def _written(monitor: Monitor, changed: asyncio.Event, progress: Progress 
         told = await monitor.execute("query-migrate")
         status = told.get("status")
         if status == "completed":
+            # Told a moment before QEMU has tidied up; until then it refuses to let the guest go on.
+            while await monitor.query_status() == "finish-migrate":  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
             return
         if status in ("failed", "cancelled"):
             raise QemuError(f"the memory could not be saved: {told.get('error-desc') or status}")

@@ -41,6 +41,7 @@ async def saved(launched: Launched, path: Path) -> None:
     descriptor = statefile.opened(path, writing=True)
     try:
         await statefile.save(launched.monitor, descriptor)
+        await statefile.settle(descriptor)
     finally:
         os.close(descriptor)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from clonekit import clone as ask_clone
+from clonekit import made as cloned
 from enginekit import Engine
 from snapkit import DISKS, SECURE, config, inside_disk, lines, paint, painted, tree
 
@@ -64,6 +66,10 @@ def test_the_configuration_comes_back(engine: Engine) -> None:
     assert not [key for key in after if key.startswith("unused") and key != "unused0"]
 
 
+def clone(engine: Engine, vm: VM, **params: str) -> VM:
+    return cloned(engine, ask_clone(engine, vm, **params))
+
+
 def test_firmware_and_tpm_go_along(engine: Engine) -> None:
     """EFI variables are one more qcow2; the TPM's file is copied while its guest stands still."""
     vm = made(engine, SECURE)
@@ -82,6 +88,13 @@ def test_firmware_and_tpm_go_along(engine: Engine) -> None:
     engine.do("qmrollback", vm, snapname="one")
     assert painted(engine, vm) == {1}
     assert tpm.read_bytes() == state
+    tpm.write_bytes(b"\1" * len(state))
+    twin = clone(engine, vm, snapname="one", full="1")
+    copied = engine.home / "local" / "images" / config(twin)["tpmstate0"].split(",")[0].partition(":")[2]
+    assert copied.read_bytes() == state
+    assert painted(engine, twin) == {1}
+    assert engine.end(engine.submit("qmdestroy", twin, now="1")).status == "ok"
+    tpm.write_bytes(state)
     engine.do("qmstart", vm, 60)
     engine.do("qmdelsnapshot", vm, snapname="one")
     assert inside_disk(engine, vm) == {"efidisk0": [], "scsi0": [], "virtio1": []}
