@@ -128,6 +128,16 @@ CHANNEL_LAYERS: dict[str, Any] = {
         "CONFIG": {"hosts": [REDIS_URL], "prefix": "pvelite"},
     }
 }
+# "default" is a process's own; "parcels" carries what no row may hold (vms.tasks.parcel).
+CACHES: dict[str, Any] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "parcels": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "pvelite",
+        "OPTIONS": {"serializer": "vms.tasks.parcel.Plain"},
+    },
+}
 
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesBackend", "django.contrib.auth.backends.ModelBackend"]
 PASSWORD_HASHERS = [

@@ -31,7 +31,7 @@ PRIVILEGES = (
 
 _VM_USER = frozenset(
     {"VM.Audit", "VM.Backup", "VM.Config.CDROM", "VM.Config.Cloudinit", "VM.Console", "VM.GuestAgent.Audit"}
-    | {"VM.PowerMgmt"}
+    | {"VM.GuestAgent.FileRead", "VM.GuestAgent.FileWrite", "VM.GuestAgent.FileSystemMgmt", "VM.PowerMgmt"}
 )
 _VM_ADMIN = frozenset(name for name in PRIVILEGES if name.startswith("VM."))
 ROLES: dict[str, frozenset[str]] = {

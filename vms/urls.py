@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, path, register_converter
 
 from vms.views import (
+    agent,
     bulk,
     busmove,
     clone,
@@ -88,6 +89,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("vms/<vmid:vmid>/snapshots", snapshots.vm_snapshots, name="vm_snapshots"),
     path("vms/<vmid:vmid>/snapshots/take", snapshots.snapshot_take, name="snapshot_take"),
     path("vms/<vmid:vmid>/snapshots/<slug:name>/<slug:verb>", snapshots.snapshot_ask, name="snapshot_ask"),
+    path("vms/<vmid:vmid>/agent/answers/<vmid:pk>", agent.agent_answer, name="agent_answer"),
+    path("vms/<vmid:vmid>/agent/<slug:command>", agent.agent_ask, name="agent_ask"),
     path("vms/<vmid:vmid>/menu", menu.vm_menu, name="vm_menu"),
     path("vms/<vmid:vmid>/tasks", vm.vm_tasks, name="vm_tasks"),
     path("vms/<vmid:vmid>/ask/<slug:verb>", power.vm_ask, name="vm_ask"),

@@ -37,10 +37,11 @@
     (dialog.querySelector("[autofocus]") ?? dialog.querySelector("input:not([type=hidden]), select, textarea, button"))?.focus();
   });
 
-  // Its form went through: the dialog has done its work. A refusal stays inside the dialog.
+  // Its form went through: the dialog has done its work, unless the answer is shown in it (data-stays).
+  // A refusal stays inside the dialog.
   document.addEventListener("htmx:afterRequest", (event) => {
     const dialog = event.target.closest?.("dialog");
-    if (dialog && event.detail.xhr.status < 400 && event.detail.requestConfig.verb !== "get") dialog.close();
+    if (dialog && event.detail.xhr.status < 400 && event.detail.requestConfig.verb !== "get" && !event.target.closest("[data-stays]")) dialog.close();
   });
   document.addEventListener("htmx:beforeSwap", (event) => {
     const place = event.detail.requestConfig?.elt?.closest?.("dialog")?.querySelector("[data-said]");

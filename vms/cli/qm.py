@@ -61,6 +61,8 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("rescan", "vms.cli.disk", "the same as disk rescan"),
     Subcommand("unlink", "vms.cli.disk", "the same as disk unlink"),
     Subcommand("cloudinit", "vms.cli.cloudinit", "show, compare and write a VM's cloud-init image"),
+    Subcommand("agent", "vms.cli.guest", "ask a VM's guest agent"),
+    Subcommand("guest", "vms.cli.guest", "run programs in a guest, set passwords, read and write files"),
     Subcommand("completion", "vms.cli.completion", "print what your shell needs to complete qm's words"),
     Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),
     Subcommand(

@@ -1,6 +1,7 @@
 """Every verb. Importing this package registers them in :data:`vms.operations.base.OPERATIONS`."""
 
 from vms.operations import (
+    agent,
     busmove,
     clone,
     cloudinit,
@@ -23,6 +24,7 @@ from vms.operations import (
 )
 
 __all__ = [
+    "agent",
     "busmove",
     "clone",
     "cloudinit",

@@ -159,6 +159,8 @@ class Operation:
     beside_clones: ClassVar[bool] = False
     """Whether this may be done to a VM while clones are being made of it: it touches no disk of a VM that is
     off, and starts none."""
+    takes_turn: ClassVar[bool] = True
+    """Whether it waits for, and holds up, other tasks on the VM. What only talks to the guest does not."""
     params: ClassVar[builtins.type[Params]] = NoParams
 
     def authorise(self, user: Any, vm: VM, params: Any) -> None:

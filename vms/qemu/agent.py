@@ -19,8 +19,11 @@ from typing import Any
 
 from vms.errors import MonitorError, OutcomeUnknown
 
-ANSWER_LIMIT = 16 << 20
-"""Bytes of the longest answer taken; more is a guest that wants our memory."""
+ANSWER_LIMIT = 48 << 20
+"""Bytes of the longest answer taken (16 MiB of output and of errors, in base64); more is a guest that wants
+our memory."""
+THAW_TIMEOUT = 180
+"""Seconds a thaw may take, as in PVE."""
 
 SILENT = "AgentSilent"
 """``MonitorError.error_class`` when nobody in the guest answers."""
@@ -48,13 +51,17 @@ class GuestOS:
 
 @dataclass(frozen=True)
 class ExecStatus:
-    """A command inside the guest. ``exit_code`` is ``None`` while it runs or when a signal ended it."""
+    """A command inside the guest. ``exit_code`` is ``None`` while it runs or when a signal ended it.
+
+    ``truncated``: the agent kept only the beginning of (output, errors).
+    """
 
     exited: bool
     exit_code: int | None
     signal: int | None
     stdout: bytes
     stderr: bytes
+    truncated: tuple[bool, bool] = (False, False)
 
 
 class Agent:
@@ -63,6 +70,13 @@ class Agent:
     def __init__(self, path: str | Path) -> None:
         self._path = str(path)
         self._turn = asyncio.Lock()
+        self.freezing = 0
+        """How many hold the guest's file systems still just now, or try to."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for its answer: the socket serves one client."""
+        return self._turn.locked()
 
     async def execute(
         self, command: str, arguments: Mapping[str, Any] | None = None, timeout: float = 5
@@ -127,10 +141,11 @@ class Agent:
     # ---- what is asked of it
 
     async def ping(self, timeout: float = 2) -> bool:
-        """Whether somebody answers."""
+        """Whether somebody answers within ``timeout`` seconds, those in the queue included."""
         try:
-            await self.execute("guest-ping", timeout=timeout)
-        except (MonitorError, OutcomeUnknown):
+            async with asyncio.timeout(timeout):
+                await self.execute("guest-ping", timeout=timeout)
+        except (MonitorError, OutcomeUnknown, TimeoutError):
             return False
         return True
 
@@ -169,6 +184,7 @@ class Agent:
             signal=_number(found.get("signal")),
             stdout=_decoded(found.get("out-data", "")),
             stderr=_decoded(found.get("err-data", "")),
+            truncated=(bool(found.get("out-truncated")), bool(found.get("err-truncated"))),
         )
 
     @contextlib.asynccontextmanager
@@ -177,11 +193,23 @@ class Agent:
 
         Yields how many were frozen.
         """
+        self.freezing += 1
         try:
             yield _number(await self.execute("guest-fsfreeze-freeze", timeout=timeout)) or 0
         finally:
             # Also when the freeze's outcome is unknown: a frozen guest hangs for ever.
-            await self.execute("guest-fsfreeze-thaw", timeout=timeout)
+            try:
+                await self.thaw()
+            finally:
+                self.freezing -= 1
+
+    async def thaw(self) -> int:
+        """Let the file systems go on; answers how many were frozen."""
+        return _number(await self.execute("guest-fsfreeze-thaw", timeout=THAW_TIMEOUT)) or 0
+
+    async def still(self) -> bool:
+        """Whether the guest's file systems are frozen."""
+        return str(await self.execute("guest-fsfreeze-status")) == "frozen"
 
 
 def _line(command: str, arguments: Mapping[str, Any] | None) -> bytes:

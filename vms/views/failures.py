@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from vms.models import VM, Task, TaskLogLine
+from vms.operations.agent import TYPE as AGENT
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,11 @@ def undone_by(task: Task) -> list[str]:
 
 
 def last_failure(vm: VM) -> Failure | None:
-    """The VM's latest ended task, if it failed: an error that something later has mended is history."""
+    """The VM's latest ended task, if it failed: an error that something later has mended is history.
+
+    What a guest's agent refused (a file that is not there) is no failure of the VM.
+    """
     ended = Task.objects.filter(vm=vm, status__in=Task.ENDED).exclude(status=Task.Status.CANCELLED)
+    ended = ended.exclude(type=AGENT)
     task = ended.select_related("node").order_by("-pk").first()
     return explain(task) if task is not None and task.status == Task.Status.ERROR else None

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET
 from vms.models import VM, Task
 from vms.models.configuration import config_of, with_parts
 from vms.views import words
+from vms.views.agentcard import agent_card
 from vms.views.doors import signed_in, vm_or_404
 from vms.views.failures import last_failure
 from vms.views.graphs import VM_GRAPHS, fresh, graph_context
@@ -31,14 +32,15 @@ def vm_summary(request: HttpRequest, vmid: int) -> HttpResponse:
     if part == "head":
         return render(request, "vms/_vm_head_only.html", {"vm": vm})
     address = reverse("vms:vm_series", args=[vm.vmid])
-    context = {**summary_of(vm), **graph_context(request, VM_GRAPHS, address)}
+    context = {**summary_of(vm, request.user), **graph_context(request, VM_GRAPHS, address)}
     return render(request, "vms/_vm_cards.html" if part == "cards" else "vms/vm_summary.html", context)
 
 
-def summary_of(vm: VM) -> dict[str, Any]:
-    """What the Summary cards show."""
+def summary_of(vm: VM, user: Any) -> dict[str, Any]:
+    """What the Summary cards show ``user``."""
     full = with_parts(VM.objects.filter(pk=vm.pk)).get()
     config = config_of(full)
+    agent = agent_card(user, vm, config)
     recent = Task.objects.filter(vm=vm).select_related("node").order_by("-pk")[:VISIBLE_TASKS]
     return {
         "vm": vm,
@@ -49,8 +51,8 @@ def summary_of(vm: VM) -> dict[str, Any]:
         "processors": words.processor_words(config),
         "memory": words.memory_words(config),
         "disks": words.drive_summary(config),
-        "addresses": addresses_of(vm),
-        "agent_on": config.get("agent", "0").split(",")[0].removeprefix("enabled=") in ("1", "on", "yes"),
+        "addresses": addresses_of(vm) if agent["told"] else [],
+        "agent": agent,
         "ostype": words.words("ostype", config["ostype"]) if "ostype" in config else "Not set",
         "machine": str(vm.launch.get("machine", "")) if vm.running else "",
         "failure": last_failure(vm),

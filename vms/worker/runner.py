@@ -124,7 +124,7 @@ class Runner:
 
     async def _live(self, row: Claimed, prepared: Prepared, inherited: bool) -> None:
         try:
-            if self._turns.waiting(row.vm_id):
+            if wanted(row) and self._turns.waiting(row.vm_id):
                 with suppress(VMError):  # refused here, it is refused with its reason when its turn comes
                     await self._overrule(row)
             async with self._turns.turn(wanted(row), row.pk, lambda holder: self._waits(row.pk, holder)):
@@ -225,6 +225,8 @@ def wanted(row: Claimed) -> list[tuple[int, Mode]]:
     """What a task must hold before it may begin."""
     verb = OPERATIONS.get(row.type)
     found: list[tuple[int, Mode]] = []
+    if verb is not None and not verb.takes_turn:
+        return found
     if row.vm_id is not None:
         found.append((row.vm_id, Mode.BESIDE if verb and verb.beside_clones else Mode.CHANGE))
     if row.reads is not None:

@@ -1,11 +1,14 @@
-"""What guests tell of themselves through their agent: their addresses, for the Summary page."""
+"""What guests tell of themselves through their agent: addresses, name and system, for the Summary page."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
+
+from django.utils import timezone
 
 from vms.errors import MonitorError, OutcomeUnknown
 from vms.models import VM
@@ -20,24 +23,40 @@ log = logging.getLogger(__name__)
 INTERVAL = 10.0
 """Seconds between two looks; the agent's coming and going is told by an event at once."""
 PATIENCE = 2.0
+LONGEST_PAUSE = 12
+"""Intervals between two questions to a channel that is open and silent."""
+
+
+@dataclass
+class Known:
+    """What is known of one run's agent. ``open``: whether somebody holds the guest's end of the channel, by
+    QEMU's word (None: not known). ``rest`` looks are left out, for ``pause`` were in vain."""
+
+    open: bool | None = None
+    told: dict[str, Any] = field(default_factory=dict)
+    rest: int = 0
+    pause: int = 1
 
 
 class Sampler:
-    """Asks the agents of all running guests, side by side."""
+    """Asks the agents of all running guests, side by side. Nobody is asked where nobody listens."""
 
     def __init__(self, supervisor: Supervisor, database: Database) -> None:
         self._supervisor = supervisor
         self._db = database
-        self._told: dict[str, dict[str, Any]] = {}
+        self._known: dict[str, Known] = {}
 
     async def run(self) -> None:
         """Look whenever an agent comes or goes, and every few seconds."""
         while True:
+            moved = self._supervisor.agents.is_set()
             self._supervisor.agents.clear()
             guests = [guest for guest in self._supervisor.guests() if self._wanted(guest)]
-            await asyncio.gather(*(self._sample(guest) for guest in guests))
-            alive = {str(guest.record["run_id"]) for guest in guests}
-            self._told = {run: told for run, told in self._told.items() if run in alive}
+            alive = {str(guest.record["run_id"]): guest for guest in guests}
+            self._known = {run: self._known.get(run, Known()) for run in alive}
+            await asyncio.gather(
+                *(self._sample(guest, run, self._known[run], moved) for run, guest in alive.items())
+            )
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._supervisor.agents.wait(), INTERVAL)
 
@@ -47,23 +66,61 @@ class Sampler:
         on = text.split(",")[0].removeprefix("enabled=") in ("1", "on", "yes", "true")
         return on and guest.status == VM.Status.RUNNING
 
-    async def _sample(self, guest: LiveGuest) -> None:
-        told = await self._ask(guest.agent)
-        run = str(guest.record["run_id"])
-        if told == self._told.get(run, {}) or guest.over:
+    async def _sample(self, guest: LiveGuest, run: str, known: Known, moved: bool) -> None:
+        if moved or known.open is None:
+            known.open, known.rest, known.pause = await self._listened(guest), 0, 1
+        if guest.agent.busy:  # it is being asked something; its answer tells that it lives
             return
-        self._told[run] = told
+        if known.rest > 0:
+            known.rest -= 1
+            return
+        told = {} if known.open is False else await self._ask(guest.agent, known.told)
+        if not told and known.open is not False:
+            known.rest, known.pause = known.pause, min(2 * known.pause, LONGEST_PAUSE)
+        if told == known.told or guest.over:
+            return
+        known.told = told
         await self._db(rows.store_agent, guest.vm_id, guest.vmid, run, told)
 
     @staticmethod
-    async def _ask(agent: Agent) -> dict[str, Any]:
-        """What the agent says; empty when nobody answers."""
+    async def _listened(guest: LiveGuest) -> bool | None:
+        """Whether the guest has opened its end of the channel."""
+        if guest.monitor is None:
+            return None
+        try:
+            found = await guest.monitor.execute("query-chardev")
+        except (MonitorError, OutcomeUnknown):
+            return None
+        ends = [bool(entry.get("frontend-open")) for entry in found if entry.get("label") == "qga0"]
+        return any(ends)
+
+    async def _ask(self, agent: Agent, before: dict[str, Any]) -> dict[str, Any]:
+        """What the agent says; empty when nobody answers. Who it is, is asked when it comes."""
         if not await agent.ping(PATIENCE):
             return {}
-        found: dict[str, Any] = {"up": True}
-        with suppress(MonitorError, OutcomeUnknown):
+        found: dict[str, Any] = {**before, "up": True}
+        try:
+            if not before:
+                await self._look_for_frost(agent)
+                found["since"] = timezone.now().isoformat(timespec="seconds")
+                found["host"] = await agent.host_name()
+                system = await agent.os_info()
+                found["os"] = {
+                    "name": system.pretty_name or system.name, "kernel": system.kernel,
+                    "machine": system.machine,
+                }  # fmt: skip
+        except (MonitorError, OutcomeUnknown) as error:
+            log.debug("an agent does not tell who it is: %s", error)
+        with suppress(MonitorError, OutcomeUnknown):  # a frozen guest refuses: what it said before stays
             found["interfaces"] = [
                 {"name": one.name, "mac": one.mac, "addresses": [address for address, _ in one.addresses]}
                 for one in await agent.interfaces()
             ]
         return found
+
+    @staticmethod
+    async def _look_for_frost(agent: Agent) -> None:
+        """Thaw a guest that nobody of this worker's life has frozen: its worker died, or its agent did."""
+        with suppress(MonitorError, OutcomeUnknown):
+            if not agent.freezing and await agent.still() and not agent.freezing:
+                log.warning("a guest was left frozen: %s file systems thawed", await agent.thaw())

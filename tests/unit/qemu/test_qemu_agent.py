@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from vms.errors import MonitorError, OutcomeUnknown
+from vms.qemu import guestfiles
 from vms.qemu.agent import Agent
 
 Answer = Callable[[dict[str, Any]], bytes | None]
@@ -157,3 +158,64 @@ async def test_thawed_whatever_happens(guest: Guest) -> None:
             assert count == 2
             raise RuntimeError
     assert guest.heard[-1]["execute"] == "guest-fsfreeze-thaw"
+
+
+class Files:
+    """The agent's answers about one file, which takes what it is given in small pieces."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.at, self.open = content, 0, 0
+
+    def __call__(self, message: dict[str, Any]) -> bytes:
+        return json.dumps(
+            {"return": getattr(self, message["execute"][6:].replace("-", "_"))(message)}
+        ).encode()
+
+    def file_open(self, message: dict[str, Any]) -> int:
+        self.open += 1
+        return 7
+
+    def file_read(self, message: dict[str, Any]) -> dict[str, Any]:
+        piece = self.content[self.at : self.at + min(message["arguments"]["count"], 10)]
+        self.at += len(piece)
+        return {"buf-b64": base64.b64encode(piece).decode(), "eof": self.at == len(self.content)}
+
+    def file_write(self, message: dict[str, Any]) -> dict[str, Any]:
+        piece = base64.b64decode(message["arguments"]["buf-b64"])[:10]
+        self.content += piece
+        return {"count": len(piece)}
+
+    def file_flush(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def file_close(self, message: dict[str, Any]) -> dict[str, Any]:
+        self.open -= 1
+        return {}
+
+
+async def test_files_are_read_up_to_a_limit_and_closed(guest: Guest) -> None:
+    text = bytes(range(64))
+    for limit, expected in ((64, (text, False)), (63, (text[:63], True)), (100, (text, False))):
+        guest.answer = files = Files(text)
+        assert await guestfiles.read(Agent(guest.path), "/x", limit) == expected
+        assert files.open == 0
+
+
+async def test_files_are_written_piece_by_piece_and_closed(guest: Guest) -> None:
+    guest.answer = files = Files(b"")
+    assert await guestfiles.write(Agent(guest.path), "/x", b"y" * 64) == 64
+    assert (files.content, files.open) == (b"y" * 64, 0)
+    files.file_write = lambda message: {"count": 0}  # type: ignore[method-assign]
+    with pytest.raises(MonitorError, match="only 0 bytes"):
+        await guestfiles.write(Agent(guest.path), "/x", b"y")
+    assert files.open == 0
+
+
+async def test_a_ping_does_not_wait_for_a_long_answer(guest: Guest) -> None:
+    guest.answer = lambda message: None
+    agent = Agent(guest.path)
+    trim = asyncio.create_task(agent.execute("guest-fstrim", timeout=30))
+    while not agent.busy:
+        await asyncio.sleep(0)
+    assert not await agent.ping(timeout=0.1)
+    trim.cancel()

@@ -79,6 +79,8 @@ MATRIX: dict[str, Case] = {
     "vms:snippet_restore": change(SNIPPET, {"version": "1"}),
     "vms:snippet_version": page((*SNIPPET, 1)),
     "vms:vm_options": page(VMID),
+    "vms:agent_ask": change((101, "exec"), {"line": "id"}, allowed=409, also_get=True),
+    "vms:agent_answer": page(lambda scene: (101, scene.task.pk), allowed=404),
     "vms:vm_menu": page(VMID),
     "vms:vm_snapshots": page(VMID),
     "vms:snapshot_take": change(VMID, {"snapname": "one"}, also_get=True),
