@@ -53,6 +53,8 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("stopall", "vms.cli.fleet", "shut this node's guests down in reverse order"),
     Subcommand("clone", "vms.cli.clone", "make another VM of a VM or of a template"),
     Subcommand("template", "vms.cli.verb", "convert a VM to a template"),
+    Subcommand("warm", "vms.cli.verb", "boot a template's guest once and keep its memory for its clones"),
+    Subcommand("cool", "vms.cli.verb", "discard the memory a template keeps"),
     Subcommand("disk", "vms.cli.disk", "import, move, resize, rescan and unlink disks"),
     Subcommand("importdisk", "vms.cli.disk", "the same as disk import"),
     Subcommand("move-disk", "vms.cli.disk", "the same as disk move"),

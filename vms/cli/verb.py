@@ -17,6 +17,7 @@ from vms.schema.option import Option, options_of
 VERBS = {
     "start": "qmstart", "stop": "qmstop", "shutdown": "qmshutdown", "reboot": "qmreboot", "reset": "qmreset",
     "resume": "qmresume", "discard": "qmdiscard", "destroy": "qmdestroy", "template": "qmtemplate",
+    "warm": "qmwarm", "cool": "qmcool",
 }  # fmt: skip
 """``qm``'s word → the operation."""
 

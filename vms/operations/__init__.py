@@ -21,6 +21,8 @@ from vms.operations import (
     template,
     trash,
     volumes,
+    warm,
+    warmstate,
 )
 
 __all__ = [
@@ -44,4 +46,6 @@ __all__ = [
     "template",
     "trash",
     "volumes",
+    "warm",
+    "warmstate",
 ]

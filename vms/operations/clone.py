@@ -18,7 +18,7 @@ from vms.config.creation import new_mac
 from vms.errors import ConfigError, StateError, VMError
 from vms.models import VM, Nic, Pool, Task
 from vms.models.configuration import save_config, size_text
-from vms.operations import clonelive, cloneplan, clonevolumes, cloudinit, mirror
+from vms.operations import clonelive, cloneplan, clonevolumes, cloudinit, mirror, warmclone
 from vms.operations.base import Context, Operation, operation, parse_params, submit
 from vms.operations.cloneplan import CloneParams, Plan
 from vms.operations.clonevolumes import Made
@@ -93,20 +93,25 @@ class Clone(Operation):
             await to_the_end(settle(ctx, plan, made))
         except VMError as error:
             raise StateError(f"clone failed: {error}", hint=error.hint) from error
-        if ctx.params.start:
+        if plan.state is not None:
+            await warmclone.begin(ctx, plan.state)
+        elif ctx.params.start:
             await ctx.log("Execute autostart")
             await start_after(ctx)
 
     async def resume(self, ctx: Context) -> None:
         """Well when the VM was there already; else nothing is left, its number included."""
         vm = ctx.vm
-        if vm.stage == VM.Stage.DEFINED:
+        if vm.stage == VM.Stage.DEFINED and ctx.params.warm:
+            await warmclone.take_back(ctx)
+        elif vm.stage == VM.Stage.DEFINED:
             if ctx.params.start and await came_up(ctx) == VM.Status.STOPPED:
                 await ctx.services.clean(vm.vmid)
                 await ctx.warn("the clone is there, but the worker was restarted before it was started")
             return
-        await clonelive.let_go(ctx, ctx.params.clone_of)
-        await clonevolumes.remove_left(ctx)
+        else:
+            await clonelive.let_go(ctx, ctx.params.clone_of)
+            await clonevolumes.remove_left(ctx)
         raise StateError(
             f"The worker was restarted while VM {vm.vmid} was being cloned. Nothing of it is left.",
             hint="Clone again.",
@@ -123,7 +128,7 @@ async def settle(ctx: Context, plan: Plan, made: Made) -> None:
         await ctx.warn(f"found pending changes for '{keys}', discarding for clone")
     how = "full" if plan.full else "linked"
     await ctx.log(f"VM {ctx.vm.vmid} is a {how} clone of {plan.source.vmid}")
-    if ctx.params.start:
+    if ctx.params.start and plan.state is None:
         await ctx.progress(None, "starting")
     elif any(piece.how == "seed" for piece in plan.pieces):
         await write_seed(ctx)
@@ -141,7 +146,9 @@ def define(vm: VM, plan: Plan, made: Made, params: CloneParams) -> None:
             keep_volume(storage, vm.node, volume)
             mapping[piece.slot] = piece.with_volume(volume.volid, size_text(volume.size))
         save_config(vm, mapping)
-        VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED, draft={})
+        # A warm clone is one only when it has been told who it is; its end is written then.
+        notes = {ONLY_FOR: vm.draft[ONLY_FOR]} if plan.state is not None else {}
+        VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED, draft=notes)
         mirror.schedule(vm)
     notify.changed(f"vm-{vm.vmid}", "tree", "storage")
 

@@ -10,13 +10,16 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, MonitorError, OutcomeUnknown, StateError, StorageError
 from vms.models import VM
+from vms.operations import newborn
 from vms.operations.base import Context, Guest
 from vms.operations.cloneplan import Piece, Plan
+from vms.operations.drives import driver_of
 from vms.operations.start import launch_context
 from vms.operations.steps import undoable, whole
 from vms.qemu import blockjob, blocknodes
@@ -72,12 +75,12 @@ async def begin_mirror(
 ) -> storage_base.Volume:
     """A new volume that is the same as the running drive and stays so. Raises :class:`ConfigError`."""
     _, storage = piece.there
-    driver, monitor, slot = ctx.services.storage(storage.name, storage.facts()), guest.monitor, piece.slot
+    driver, monitor, slot = driver_of(ctx, storage), guest.monitor, piece.slot
     try:
         nodes = await blocknodes.nodes_of(monitor, slot)
         volume: storage_base.Volume = await undoable(
             ctx, driver.allocate(ctx.vm.vmid, nodes.size, piece.format),
-            lambda made: f"volume {made.volid}", lambda made: driver.free(made.volid),
+            lambda made: f"volume {made.volid}", partial(newborn.discard, ctx, storage),
         )  # fmt: skip
         ctx.step(f"{slot} made")
         target = target_name(ctx.vm.vmid, slot)

@@ -13,6 +13,8 @@ from vms.errors import AccessError, ConfigError, LockedError, NotFound, StateErr
 from vms.models import VM, Node, Snapshot, Storage, Volume
 from vms.models.configuration import config_of, is_drive, slot_kind, with_parts
 from vms.operations.base import Params, holder
+from vms.operations.memory import Saved, saved_in
+from vms.operations.warmstate import cold_reasons, warm, warm_disks
 from vms.schema.option import opt
 from vms.schema.types import dns_name
 from vms.storage.names import SEED_NAME, is_base
@@ -78,13 +80,15 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One clone. ``mapping`` is the source's configuration, now or in the snapshot."""
+    """One clone. ``mapping`` is the source's configuration, now or in the snapshot; ``state`` the memory that
+    a warm clone begins with."""
 
     source: VM
     mapping: Mapping[str, str]
     pieces: tuple[Piece, ...]
     full: bool
     snapshot: str = ""
+    state: Saved | None = None
 
     def made(self) -> Iterator[Piece]:
         """The drives the clone gets a volume of its own for."""
@@ -116,6 +120,10 @@ def plan_of(params: CloneParams, target: VM) -> Plan:
             if getattr(params, name):
                 raise ConfigError(name, f"parameter '{name}' not allowed for linked clones")
     check_place(source, mapping, params.target or "")
+    state = None
+    if params.warm:
+        state = memory_of(source, full=full)
+        mapping = on_warm_bases(source, mapping)
     store = storage_named(params.storage) if params.storage else None
     rows = volumes_of(source, mapping)
     pieces = [
@@ -124,8 +132,34 @@ def plan_of(params: CloneParams, target: VM) -> Plan:
         if is_drive(key) and slot_kind(key) != "unused"
     ]
     return Plan(
-        source=source, mapping=mapping, pieces=tuple(pieces), full=full, snapshot=params.snapname or ""
-    )
+        source=source, mapping=mapping, pieces=tuple(pieces), full=full, snapshot=params.snapname or "",
+        state=state,
+    )  # fmt: skip
+
+
+def memory_of(source: VM, *, full: bool) -> Saved:
+    """The memory a warm clone begins with. Raises :class:`StateError` when there is none that fits."""
+    if full:
+        raise ConfigError("warm", "only a linked clone can begin with the template's memory")
+    state = saved_in(source) if warm(source) else None
+    if state is None:
+        raise StateError(f"VM {source.vmid} keeps no warm state.", hint="Warm it up first.")
+    reasons = cold_reasons(source)
+    if reasons:
+        raise StateError(
+            f"The warm state of VM {source.vmid} does not fit any more: {'; '.join(reasons)}.",
+            hint="Discard it and warm the template up again, or make a clone that boots.",
+        )
+    return replace(state, volume=Volume.objects.select_related("storage").get(pk=state.volume.pk))
+
+
+def on_warm_bases(source: VM, mapping: Mapping[str, str]) -> dict[str, str]:
+    """The configuration with the bases that belong to the saved memory in its drives."""
+    found = dict(mapping)
+    for key, volid in warm_disks(source).items():
+        _, comma, rest = found[key].partition(",")
+        found[key] = f"{volid}{comma}{rest}"
+    return found
 
 
 def configuration(source: VM, snapshot: str) -> dict[str, str]:
@@ -195,7 +229,7 @@ def piece_of(
     piece = Piece(slot=key, text=text, how="copy", volume=volume, storage=place, format=volume.format)
     if SEED_NAME.fullmatch(volume.name):
         return replace(piece, how="seed")
-    running = source.running and not params.snapname
+    running = source.running and not source.template and not params.snapname
     if key == "tpmstate0":
         if running:
             raise StateError("cannot clone TPM state while VM is running", hint="Shut the VM down first.")

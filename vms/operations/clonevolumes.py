@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 from vms.errors import ConfigError, StorageError
-from vms.models import VM, Storage, Volume
-from vms.operations import cloudinit
+from vms.models import VM
+from vms.operations import cloudinit, newborn
 from vms.operations.base import Context
 from vms.operations.clonelive import copy_live, source_guest
 from vms.operations.cloneplan import Piece, Plan
+from vms.operations.drives import driver_of
 from vms.operations.steps import undoable
 from vms.storage import base as storage_base
 from vms.tasks.queue import ONLY_FOR
@@ -21,26 +22,9 @@ Made = dict[str, storage_base.Volume]
 """Drive → the clone's volume."""
 
 
-def driver_of(ctx: Context, storage: Storage) -> Any:
-    """The driver of a storage."""
-    return ctx.services.storage(storage.name, storage.facts())
-
-
-# ---- what was there before
-
-
-async def existing(ctx: Context, storages: Iterable[Storage]) -> set[str]:
-    """The volumes that carry the new VM's number, on these storages."""
-    found: set[str] = set()
-    for storage in storages:
-        listing = await driver_of(ctx, storage).list("images", ctx.vm.vmid)
-        found |= {volume.volid for volume in listing.volumes}
-    return found
-
-
 async def remember(ctx: Context, plan: Plan) -> None:
     """Note what was there before, so that a clone that was cut short removes only its own."""
-    before = await existing(ctx, plan.storages.values())
+    before = await newborn.existing(ctx, plan.storages.values())
     notes = {"volumes_before": sorted(before), "storages": sorted(plan.storages)}
     ctx.vm.draft = {**ctx.vm.draft, ONLY_FOR: ctx.task.pk, **notes}
     await ctx.db(lambda: VM.everything.filter(pk=ctx.vm.pk).update(draft=ctx.vm.draft))
@@ -48,18 +32,8 @@ async def remember(ctx: Context, plan: Plan) -> None:
 
 async def remove_left(ctx: Context) -> None:
     """Free what a worker that died has made for this clone."""
-    names, before = ctx.vm.draft.get("storages", []), set(ctx.vm.draft.get("volumes_before", []))
-    storages = {row.name: row for row in await ctx.db(lambda: list(Storage.objects.filter(name__in=names)))}
-    for volid in sorted(await existing(ctx, storages.values()) - before):
-        storage = storages[volid.partition(":")[0]]
-        await driver_of(ctx, storage).free(volid)
-        await ctx.db(forget, storage, volid)
-        await ctx.log(f"removed volume '{volid}', which belonged to nothing yet")
-
-
-def forget(storage: Storage, volid: str) -> None:
-    """A scan may have seen the volume meanwhile."""
-    Volume.objects.filter(storage=storage, name=volid.partition(":")[2], disks=None).delete()
+    draft = ctx.vm.draft
+    await newborn.remove_left(ctx, draft.get("storages", []), draft.get("volumes_before", []))
 
 
 # ---- making them
@@ -97,10 +71,9 @@ async def make_quickly(ctx: Context, piece: Piece) -> storage_base.Volume:
 
 async def kept(ctx: Context, piece: Piece, work: Any) -> storage_base.Volume:
     """Do what makes a volume, and register its end. Raises :class:`ConfigError` on the drive."""
-    driver = driver_of(ctx, piece.there[1])
     try:
         made: storage_base.Volume = await undoable(
-            ctx, work, lambda made: f"volume {made.volid}", lambda made: driver.free(made.volid)
+            ctx, work, lambda made: f"volume {made.volid}", partial(newborn.discard, ctx, piece.there[1])
         )
     except StorageError as error:
         raise ConfigError(piece.slot, str(error), hint=error.hint) from error
@@ -143,7 +116,7 @@ async def copy_all(ctx: Context, plan: Plan, copies: list[Piece]) -> Made:
             )
         except StorageError as error:
             raise ConfigError(piece.slot, str(error), hint=error.hint) from error
-        ctx.on_undo(f"volume {copied.volid}", partial(driver.free, copied.volid))
+        ctx.on_undo(f"volume {copied.volid}", partial(newborn.discard, ctx, storage, copied))
         await ctx.log(f"{piece.slot}: '{copied.volid}' is a full copy of '{volume.volid}'")
         ctx.step(f"{piece.slot} copied")
         done += volume.size

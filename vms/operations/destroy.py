@@ -21,6 +21,7 @@ from vms.operations import mirror
 from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.protection import check_protection
 from vms.operations.volumes import config_volumes
+from vms.operations.warmstate import warm_disks
 from vms.schema.option import opt
 from vms.tasks import notify
 
@@ -79,11 +80,14 @@ class Destroy(Operation):
 
 def check_bases(vm: VM) -> None:
     """Raise :class:`StateError` when a clone lies on a volume of this VM (PVE's words)."""
-    row = Volume.objects.filter(vmid=vm.vmid, clones__isnull=False).select_related("storage").first()
-    if row is not None:
-        clones = ", ".join(str(one) for one in row.clones.order_by("vmid").values_list("vmid", flat=True)[:9])
+    others = Volume.objects.filter(base__vmid=vm.vmid).exclude(vmid=vm.vmid).order_by("base_id", "vmid")
+    row = others.select_related("base__storage").first()
+    if row is not None and row.base is not None:
+        clones = ", ".join(
+            str(one) for one in others.filter(base=row.base).values_list("vmid", flat=True)[:9]
+        )
         raise StateError(
-            f"base volume '{row.volid}' is still in use by linked cloned VMs: {clones}",
+            f"base volume '{row.base.volid}' is still in use by linked cloned VMs: {clones}",
             hint="Remove those VMs first, from the trash too.",
         )
 
@@ -127,7 +131,8 @@ async def _unreferenced(ctx: Context) -> None:
 
 
 def owned(vm: VM) -> list[Volume]:
-    """The volumes that go with a VM: in drives, waiting ones too, in snapshots, saved memory; only its own.
+    """The volumes that go with a VM: in drives, waiting ones too, in snapshots, saved memory and what belongs
+    to that; only its own, in an order in which they can go.
 
     ISOs and other VMs' volumes are nobody's to remove here.
     """
@@ -137,11 +142,14 @@ def owned(vm: VM) -> list[Volume]:
         Disk.objects.filter(vm=vm, volume__isnull=False).values_list("volume_id", flat=True)
     )
     used |= {vm.vmstate_id}
-    named = {row.volid for row in waiting_volumes(vm)}
+    named = {row.volid for row in waiting_volumes(vm)} | {*warm_disks(vm).values()}
     for snapshot in Snapshot.objects.filter(vm=vm):
         used.add(snapshot.vmstate_id)
         named |= config_volumes(snapshot.config) | config_volumes(snapshot.running)
-    return [row for row in here if row.pk in used or row.volid in named]
+    found = [row for row in here if row.pk in used or row.volid in named]
+    below = {row.base_id for row in found}
+    # What lies on a base goes before it.
+    return sorted(found, key=lambda row: row.pk in below)
 
 
 def forget(vm: VM, volume: Volume) -> None:

@@ -16,6 +16,7 @@ from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.drives import check_defined, driver_of, with_volume
 from vms.operations.volumes import config_volumes, keep_volume
 from vms.operations.waiting import fresh_of
+from vms.operations.warmstate import warm_disks
 from vms.schema.option import opt
 from vms.storage import base
 from vms.storage.names import STATE_NAME
@@ -105,6 +106,7 @@ def spoken_for(vm: VM) -> Iterable[str]:
             yield volume_of(text)
     if vm.vmstate is not None:
         yield vm.vmstate.volid
+    yield from warm_disks(vm).values()
     for snapshot in vm.snapshots.select_related("vmstate__storage"):
         yield from config_volumes(snapshot.config)
         if snapshot.vmstate is not None:

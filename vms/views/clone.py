@@ -19,6 +19,7 @@ from vms.models.configuration import with_parts
 from vms.operations.clone import clone
 from vms.operations.drafts import next_vmid
 from vms.operations.template import bases_of
+from vms.operations.warmstate import cold_reasons
 from vms.templatetags.ui import size
 from vms.views.doors import sentence, signed_in, task_or_404, vm_or_404, wants_fragment
 from vms.views.power import clone_refusal
@@ -139,6 +140,14 @@ def modes(vm: VM) -> list[Mode]:
         "full", "Full clone", "Copies every disk. Stands alone, on any storage and in any format.",
         f"Takes as long as the copy does, up to {size(total)}.",
     )  # fmt: skip
+    if vm.template and vm.vmstate_id:
+        reasons = "; ".join(cold_reasons(vm))
+        warm = Mode(
+            "warm", "Warm clone", "Linked, and it does not boot: it goes on from the template's saved "
+            "memory, with a name, addresses and keys of its own.",
+            "Runs in under a second.", f"The saved memory no longer fits: {reasons}." if reasons else "",
+        )  # fmt: skip
+        return [warm, linked, full]
     return [linked, full] if vm.template else [full, linked]
 
 

@@ -19,6 +19,7 @@ from vms.views.graphs import VM_GRAPHS, fresh, graph_context
 from vms.views.nodes import accelerator
 from vms.views.states import vm_state
 from vms.views.tasks import page_of, shown
+from vms.views.warmth import warmth_of
 
 VISIBLE_TASKS = 5
 
@@ -58,6 +59,7 @@ def summary_of(vm: VM, user: Any) -> dict[str, Any]:
         "failure": last_failure(vm),
         "tasks": [shown(task) for task in recent],
         "notes": config.get("description", ""),
+        "warmth": warmth_of(full, config),
     }
 
 

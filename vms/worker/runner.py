@@ -242,9 +242,13 @@ def ended(error: Exception) -> End:
         text = f"{error} {error.hint}".strip() if error.hint else str(error)
         return End(Task.Status.ERROR, text, launch_detail(error) if isinstance(error, LaunchError) else "")
     log.error("an operation broke", exc_info=error)
+    try:
+        words = f": {error}"
+    except Exception:  # its words may want the database, and this is no place for that
+        words = ""
     return End(
         Task.Status.ERROR,
-        f"Internal error ({type(error).__name__}): {error}. The worker's log has the place.",
+        f"Internal error ({type(error).__name__}){words}. The worker's log has the place.",
     )
 
 

@@ -65,8 +65,14 @@ def dies(engine: Engine, fault: str) -> None:
     engine.start(PVELITE_FAULT=fault)
 
 
-def died(engine: Engine) -> None:
+def died(engine: Engine, within: float = 30) -> None:
     """Wait until the worker has been killed."""
     assert engine.process is not None
-    assert engine.process.wait(30) == -9
+    assert engine.process.wait(within) == -9
     engine.process = None
+
+
+def plain(engine: Engine) -> None:
+    """A new worker that will live."""
+    engine.stop()
+    engine.start()

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clonekit import CONFIG, clone, died, dies, files, made, read, write
+from clonekit import CONFIG, clone, died, dies, files, made, plain, read, write
 from enginekit import Engine, until
 from test_chaos import tell_qemu
 
@@ -95,4 +95,5 @@ def test_killed_at_every_border(engine: Engine, running: VM) -> None:
             assert files(engine) == ["900/vm-900-disk-0.qcow2", "900/vm-900-disk-1.raw"], border
             assert list(VM.everything.values_list("vmid", flat=True)) == [900]
     assert task.status == "ok", task.message
+    plain(engine)
     engine.do("qmstart", VM.objects.get(vmid=101))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clonekit import CONFIG, clone, config, died, dies, files, made, read, write
+from clonekit import CONFIG, clone, config, died, dies, files, made, plain, read, write
 from enginekit import Engine, until
 
 from vms.errors import StateError
@@ -217,4 +217,5 @@ def test_killed_while_it_is_cloned(engine: Engine, template: VM, full: str) -> N
             assert "Nothing of it is left" in task.message
             assert list(VM.everything.values_list("vmid", flat=True)) == [900]
     assert task.status == "ok", task.message
+    plain(engine)
     engine.do("qmstart", VM.objects.get(vmid=101))

@@ -164,6 +164,54 @@ def test_a_clone_is_no_door_to_what_is_an_operators(template: VM) -> None:
     assert "Only an operator may clone a VM with" in answer.content.decode()
 
 
+@pytest.fixture
+def warm(template: VM, scene: Scene) -> VM:
+    """The template, with saved memory that fits it."""
+    from vms.config.warmth import lean, node_words, shape
+    from vms.hardware.context import NodeFacts
+
+    state = Volume.objects.create(
+        storage=scene.storage, node=scene.node, name="101/vm-101-state-warm.raw", content="images",
+        format="raw", size=120 << 20, vmid=101,
+    )  # fmt: skip
+    save_config(template, config_of(template) | {"vmgenid": "6cf17dc3-8341-4ecc-aebd-7503f2583fb4"})
+    saved = {
+        "runningmachine": "pc-q35-7.2", "runningcpu": "qemu64", "at": "2026-11-21T10:00:00+00:00",
+        "size": 120 << 20, "disks": {"scsi0": "local:101/base-101-disk-0.qcow2/101/base-101-disk-1.qcow2"},
+        "shape": shape(lean(config_of(template))), "node": node_words(NodeFacts.from_json(scene.node.facts)),
+    }  # fmt: skip
+    VM.objects.filter(pk=template.pk).update(vmstate=state, saved=saved)
+    template.refresh_from_db()
+    return template
+
+
+def test_a_warm_template_says_so_everywhere(warm: VM, boss: Client) -> None:
+    page = read(boss, "/vms/101")
+    for words in ("Warm state", "120 MiB", "a clone runs in under a second", "/vms/101/ask/cool"):
+        assert words in page, words
+    assert 'value="warm" checked' in read(boss, "/vms/101/clone")
+    assert "A clone runs at once and does not boot" in read(boss, "/vms/create")
+    save_config(warm, config_of(warm) | {"cores": "4"})
+    assert "cores changed since it was saved." in read(boss, "/vms/101")
+    text = read(boss, "/vms/101/clone")
+    assert "The saved memory no longer fits: cores changed since it was saved." in text
+    assert 'value="linked" checked' in text
+    answer = boss.post("/vms/101/clone", {"mode": "warm"}, headers=HTMX)
+    assert answer.status_code == 422
+    assert "does not fit any more" in answer.content.decode()
+
+
+def test_a_template_that_cannot_be_warm_says_why(template: VM, boss: Client) -> None:
+    page = read(boss, "/vms/101")
+    assert "vmgenid: is off: clones would go on with the same random numbers" in page
+    answer = boss.post("/vms/101/do/warm", headers=HTMX)
+    assert answer.status_code == 409
+    save_config(template, config_of(template) | {"vmgenid": "6cf17dc3-8341-4ecc-aebd-7503f2583fb4"})
+    assert "/vms/101/ask/warm" in read(boss, "/vms/101")
+    assert boss.post("/vms/101/do/warm", {"timeout": "60"}).status_code == 302
+    assert Task.objects.get(type="qmwarm").params == {"timeout": "60"}
+
+
 def test_the_wizard_offers_templates_one_may_clone(template: VM, scene: Scene) -> None:
     scene.add_vms(1)
     VM.objects.filter(vmid=200).update(template=True)

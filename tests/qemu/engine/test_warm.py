@@ -1,0 +1,276 @@
+"""Warm templates on a real guest: booted once, then every clone goes on from there as somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from clonekit import clone, config, died, dies, files, made, plain
+from enginekit import Engine
+from guestkit.media import Media
+
+from vms.errors import ConfigError, ConfigErrors, StateError
+from vms.qemu.agent import Agent
+
+if TYPE_CHECKING:
+    from vms.models import VM, Task
+
+CONFIG = {
+    "name": "gold",
+    "ostype": "l26",
+    "memory": "128",
+    "machine": "q35",
+    "agent": "1",
+    "scsihw": "virtio-scsi-single",
+    "scsi0": "local:1",
+    "scsi1": "local:0.03125,format=raw",
+    "net0": "virtio=BC:24:11:00:00:01",
+    "boot": "order=net0;scsi0",
+}
+TOLD = """
+modprobe virtio_net
+until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done
+hostname
+cat /sys/class/net/eth0/address
+date +%Y
+head -c 8 /dev/urandom | od -An -tx1
+"""
+"""What a guest says of itself; it has no udev to load the driver of what is plugged in."""
+SECOND = "disk=$(grep -lx 65536 /sys/block/sd*/size | cut -d/ -f4)"
+"""Which disk is ``scsi1``, by its size."""
+
+
+def inside(engine: Engine, vmid: int, script: str) -> str:
+    """What a line of shell inside the guest prints."""
+
+    async def ask() -> str:
+        agent = Agent(engine.run_dir / "vm" / str(vmid) / "agent" / "qga.sock")
+        async with asyncio.timeout(60):
+            while not await agent.ping(1):
+                pass
+            pid = await agent.run(["/bin/sh", "-ec", script])
+            while not (status := await agent.run_status(pid)).exited:
+                await asyncio.sleep(0.02)
+        assert status.exit_code == 0, status
+        return status.stdout.decode()
+
+    return asyncio.run(ask())
+
+
+def golden(engine: Engine, media: Media) -> VM:
+    """Template 900, its first disk the test guest's own."""
+    from vms.models import Volume
+
+    vm = engine.draft(CONFIG, vmid=900)
+    engine.do("qmcreate", vm)
+    disk = engine.home / "local" / "images" / "900" / "vm-900-disk-0.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", media.disk, disk], check=True)
+    Volume.objects.filter(name="900/vm-900-disk-0.qcow2").update(size=media.disk.stat().st_size)
+    engine.do("qmtemplate", vm)
+    return vm
+
+
+@pytest.fixture(scope="module")
+def warmed(installation: Engine, guest_media: Media, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a warm template consists of, made once: its rows as text, its files aside."""
+    from conftest import wipe  # type: ignore[import-not-found]
+    from django.core import serializers
+
+    from vms.models import VM, Disk, Nic, Volume
+
+    engine, aside = installation, tmp_path_factory.mktemp("warm")
+    engine.start_redis()
+    engine.start()
+    template = golden(engine, guest_media)
+    # The last border: memory, overlays and the first of two bases are there when the worker is killed.
+    dies(engine, "qmwarm:10")
+    task = engine.submit("qmwarm", template)
+    died(engine, 300)
+    engine.start()
+    assert "Nothing of it is left" in engine.end(task).message
+    assert files(engine) == ["900/base-900-disk-0.qcow2", "900/base-900-disk-1.raw"]
+    assert engine.qemus() == {}
+    engine.do("qmwarm", template, within=300)
+    rows = [
+        *Volume.objects.order_by("pk"),
+        VM.everything.get(vmid=900),
+        *Disk.objects.all(),
+        *Nic.objects.all(),
+    ]
+    (aside / "rows.json").write_text(serializers.serialize("json", rows))
+    subprocess.run(["cp", "-a", engine.home / "local" / "images" / "900", aside], check=True)
+    wipe(engine)
+    return aside
+
+
+@pytest.fixture
+def template(engine: Engine, warmed: Path) -> VM:
+    """Template 900, warm."""
+    from django.core import serializers
+    from django.db import transaction
+
+    from vms.models import VM, Volume
+
+    images = engine.home / "local" / "images"
+    images.mkdir(mode=0o711, parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", warmed / "900", images], check=True)
+    with transaction.atomic():
+        Volume.objects.update(base=None)
+        Volume.objects.all().delete()  # a scan may have been quicker
+        for row in serializers.deserialize("json", (warmed / "rows.json").read_text()):
+            row.save()
+    return VM.objects.get(vmid=900)
+
+
+def log(task: Task) -> str:
+    return "\n".join(line.text for line in task.lines.all())
+
+
+def test_clones_go_on_as_somebody_else(engine: Engine, template: VM) -> None:
+    """Two of one memory: up as long as it, each with its name, address, random numbers and disks."""
+    from vms.models import VM
+
+    assert template.saved["runningmachine"].startswith("pc-q35-")
+    assert sorted(template.saved["disks"]) == ["scsi0", "scsi1"]
+    assert "net0" not in template.saved["shape"]
+    tasks = [clone(engine, template, 101 + n, warm="1", name=f"web-{n}") for n in range(2)]
+    vms = [made(engine, task) for task in tasks]
+    said = [inside(engine, vm.vmid, TOLD) for vm in vms]
+    for vm, words, task in zip(vms, said, tasks, strict=True):
+        engine.status(vm, "running")
+        vm.refresh_from_db()
+        assert (vm.draft, vm.lock, vm.vmstate) == ({}, "", None)
+        assert words.startswith(f"{vm.name}\n")
+        assert config(vm)["net0"].split(",")[0].partition("=")[2].lower() in words
+        assert vm.launch["config"]["net0"] == config(vm)["net0"]
+        assert vm.launch["config"]["scsi0"].startswith(f"local:900/base-900-disk-2.qcow2/{vm.vmid}/")
+        assert "guest: random numbers: stirred" in log(task)
+        assert "net0 is plugged in" in log(task)
+    assert said[0].splitlines()[-1] != said[1].splitlines()[-1]
+    inside(engine, 101, f"{SECOND}; echo mine | dd of=/dev/$disk bs=512 conv=sync 2>/dev/null; sync")
+    assert inside(engine, 101, f"{SECOND}; head -c 4 /dev/$disk") == "mine"
+    assert inside(engine, 102, f"{SECOND}; head -c 4 /dev/$disk") == "\0\0\0\0"
+    with pytest.raises(StateError, match="still in use by linked"):
+        engine.submit("qmcool", template)
+    with pytest.raises(StateError, match="still in use by linked cloned VMs"):
+        engine.submit("qmdestroy", template)
+    for vm in vms:
+        engine.do("qmstop", vm)
+        engine.end(engine.submit("qmdestroy", vm, now="1"))
+    assert set(VM.everything.values_list("vmid", flat=True)) == {900}
+    engine.do("qmcool", template)
+    assert (template.vmstate, template.saved) == (None, {})
+    assert files(engine) == ["900/base-900-disk-0.qcow2", "900/base-900-disk-1.raw"]
+    engine.end(engine.submit("qmdestroy", template, now="1"))
+    assert files(engine) == []
+
+
+def test_a_cold_clone_of_a_warm_template_is_pristine(engine: Engine, template: VM) -> None:
+    vm = made(engine, clone(engine, template))
+    assert config(vm)["scsi0"].startswith("local:900/base-900-disk-0.qcow2/101/")
+    engine.end(engine.submit("qmdestroy", vm, now="1"))
+    assert engine.end(engine.submit("qmdestroy", template, now="1")).status == "ok", "with all it keeps"
+    assert files(engine) == []
+
+
+def test_memory_that_no_longer_fits_is_not_used(engine: Engine, template: VM) -> None:
+    """Changed hardware, changed disks: said at once, and said why."""
+    from vms.models import VM
+    from vms.models.configuration import config_of, save_config
+
+    save_config(template, config_of(template) | {"memory": "256", "name": "other", "onboot": "1"})
+    with pytest.raises(StateError, match="does not fit any more: memory changed since it was saved"):
+        clone(engine, template, warm="1")
+    with pytest.raises(ConfigError, match="only a linked clone"):
+        clone(engine, template, warm="1", full="1")
+    save_config(template, config_of(template) | {"memory": "128"})
+    VM.objects.filter(pk=template.pk).update(saved={**template.saved, "node": {"accelerator": "kvm"}})
+    with pytest.raises(StateError, match="it was saved under kvm"):
+        clone(engine, template, warm="1")
+    assert list(VM.everything.values_list("vmid", flat=True)) == [900]
+
+
+def test_what_cannot_be_kept_warm(engine: Engine) -> None:
+    """Every reason at once, on its key; and a guest without an agent in it is given up in good order."""
+    vm = engine.draft(
+        {**CONFIG, "ostype": "win10", "agent": "0", "vmgenid": "0", "scsi0": "local:0.03125"}, 900
+    )
+    engine.do("qmcreate", vm)
+    with pytest.raises(StateError, match="is no template"):
+        engine.submit("qmwarm", vm)
+    engine.do("qmtemplate", vm)
+    with pytest.raises(ConfigErrors) as caught:
+        engine.submit("qmwarm", vm)
+    assert sorted(caught.value.by_key()) == ["agent", "ostype", "vmgenid"]
+    with pytest.raises(StateError, match="keeps no warm state"):
+        clone(engine, vm, warm="1")
+
+
+def test_a_guest_that_does_not_come_up(engine: Engine) -> None:
+    """Time-out, cancelled, killed: the hidden guest is gone and nothing of it is left."""
+    from vms.tasks import queue
+
+    vm = engine.draft({**CONFIG, "scsi0": "local:0.03125"}, 900)
+    engine.do("qmcreate", vm)
+    engine.do("qmtemplate", vm)
+    before = files(engine)
+
+    def nothing_left() -> None:
+        vm.refresh_from_db()
+        assert (vm.vmstate, vm.saved, vm.status, engine.qemus()) == (None, {}, "stopped", {})
+        assert files(engine) == before
+
+    task = engine.end(engine.submit("qmwarm", vm, timeout="2"), 60)
+    assert "did not come up and become quiet within 2 seconds" in task.message
+    nothing_left()
+    task = engine.submit("qmwarm", vm)
+    engine.status(vm, "running", timeout=30)
+    queue.request_cancel(task)
+    assert engine.end(task).status == "cancelled"
+    nothing_left()
+    dies(engine, "qmwarm:1")
+    for number, border in enumerate(("noted", "scsi0 laid over", "scsi1 laid over", "started"), 1):
+        task = engine.submit("qmwarm", vm)
+        died(engine)
+        engine.start(PVELITE_FAULT=f"qmwarm:{number + 1}")
+        assert "Nothing of it is left" in engine.end(task).message, border
+        nothing_left()
+    plain(engine)
+
+
+def test_a_clone_without_an_identity_does_not_live(engine: Engine, template: VM) -> None:
+    """kill -9 at every border of a warm clone: all of it is taken back until it is told who it is."""
+    from vms.models import VM
+
+    bases = files(engine)
+    dies(engine, "qmclone:1")
+    borders = ("source read", "scsi0", "scsi1", "defined", "before the guest goes on", "goes on", "answered",
+               "introduced")  # fmt: skip
+    for number, border in enumerate(borders, 1):
+        task = clone(engine, template, warm="1")
+        died(engine)
+        engine.start(PVELITE_FAULT=f"qmclone:{number + 1}")
+        assert "Nothing of it is left" in engine.end(task, 60).message, border
+        assert (engine.qemus(), files(engine), engine.run_files(101)) == ({}, bases, []), border
+        assert list(VM.everything.values_list("vmid", flat=True)) == [900]
+    plain(engine)
+    vm = made(engine, clone(engine, template, warm="1"))
+    assert vm.status == "running"
+
+
+def test_a_state_that_cannot_be_read(engine: Engine, template: VM) -> None:
+    from vms.models import VM
+
+    place = engine.home / "local" / "images" / str(template.vmstate.name if template.vmstate else "")
+    with place.open("r+b") as file:
+        file.truncate(20 << 20)
+    task = engine.end(clone(engine, template, warm="1"), 60)
+    assert task.status == "error"
+    assert task.message.startswith("clone failed: ")
+    with suppress(FileNotFoundError):
+        assert not list((engine.home / "local" / "images" / "101").iterdir())
+    assert list(VM.everything.values_list("vmid", flat=True)) == [900]
