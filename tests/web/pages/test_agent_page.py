@@ -213,3 +213,41 @@ def test_a_dialog_keeps_its_answer(running: VM, boss: Any) -> None:
         "/vms/101/agent/answers/"
     )
     assert boss.get(f"/vms/101/agent/answers/{Task.objects.earliest('pk').pk}").status_code == 404
+
+
+def test_what_a_guest_refuses_is_no_failure_of_the_vm(running: VM, boss: Any) -> None:
+    boss.post("/vms/101/agent/file-read", {"file": "/none"})
+    Task.objects.filter(type=agent.TYPE).update(status="error", message="Agent error: No such file.")
+    Task.objects.exclude(type=agent.TYPE).update(status="ok")
+    text = boss.get("/vms/101").content.decode()
+    assert 'id="card-error"' not in text
+    task = Task.objects.get(type=agent.TYPE)
+    assert "Agent error: No such file." in boss.get(f"/vms/101/agent/answers/{task.pk}").content.decode()
+
+
+def test_file_systems_are_left_alone_while_a_clone_is_made(running: VM, boss: Any) -> None:
+    Task.objects.create(
+        type="qmclone", node=running.node, vmid=102, label="Clone 101", params={"clone-of": "101"},
+        status="running",
+    )  # fmt: skip
+    for command, code in (("fsfreeze-freeze", 409), ("fsfreeze-thaw", 409), ("fsfreeze-status", 302)):
+        assert boss.post(f"/vms/101/agent/{command}").status_code == code
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "given"),
+    [
+        ("exec 101 -- ls -l", "exec", {"argv": ["ls", "-l"], "timeout": 30}),
+        ("exec 101 --timeout 0 -- ls", "exec", {"argv": ["ls"], "timeout": 3600}),
+        ("exec 101 --synchronous 0 -- ls", "exec", {"argv": ["ls"], "timeout": 0}),
+        ("exec-status 101 7", "exec-status", {"pid": 7}),
+        ("cmd 101 get-osinfo", "get-osinfo", {}),
+        ("cmd 101 fsfreeze-freeze --hold 9", "fsfreeze-freeze", {"hold": 9}),
+        ("file-read 101 /x", "file-read", {"file": "/x"}),
+    ],
+)
+def test_the_shells_words(words: str, command: str, given: dict[str, Any]) -> None:
+    from vms.cli import guest, qm
+
+    parser, _ = qm.parser_of(next(entry for entry in qm.SUBCOMMANDS if entry.name == "guest"))
+    assert guest.request(parser.parse_args(words.split())) == (command, given)
