@@ -29,8 +29,8 @@ CHECK_LIMIT = 240
 
 PHASES: list[tuple[str, list[str], int]] = [
     ("fast", ["tests/unit", "tests/golden", "tests/web", "-n", "2", "--dist", "loadfile"], 720),
-    ("qemu", ["tests/qemu", "-n", "2", "--dist", "loadfile"], 900),
-    ("e2e", ["tests/e2e"], 600),
+    ("qemu", ["tests/qemu", "-n", "2", "--dist", "loadfile"], 1300),
+    ("e2e", ["tests/e2e"], 800),
 ]
 """Name, pytest's arguments, seconds at most. Browser and guest share two cores: no two at a time there."""
 
