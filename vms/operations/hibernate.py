@@ -202,6 +202,7 @@ async def wake(ctx: Context) -> None:
         raise
     ctx.step("guest goes on")
     await drop(ctx)
+    await memory.set_clock(ctx, vm)
 
 
 async def woke(ctx: Context) -> bool:

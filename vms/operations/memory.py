@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vms.config.vmconfig import VMConfig
 from vms.errors import LaunchError, MonitorError, OutcomeUnknown, StorageError
 from vms.models import VM, Snapshot, Volume
+from vms.models.configuration import config_of
 from vms.operations.base import Context
 from vms.qemu import process, statefile
 from vms.qemu.process import Launched
@@ -77,6 +80,18 @@ async def read(ctx: Context, launched: Launched, argv: list[str], descriptor: in
         await process.terminate(launched.running, 1)
         words = process.tail(log, launched.began)
         raise LaunchError(argv, process.collect(launched.running.pid), words or str(error)) from error
+
+
+async def set_clock(ctx: Context, vm: VM) -> None:
+    """Tell a guest that goes on what time it is by now, if its agent is on and answers."""
+    agent = VMConfig.parse(await ctx.db(config_of, vm)).get("agent")
+    guest = ctx.services.guest(vm.vmid)
+    if guest is None or agent is None or not agent.enabled or not await guest.agent.ping():
+        return
+    try:
+        await guest.agent.execute("guest-set-time", {"time": time.time_ns()}, timeout=10)
+    except (MonitorError, OutcomeUnknown) as error:
+        await ctx.log(f"the guest's clock may be slow: {error}")
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -194,6 +194,8 @@ async def start(ctx: Context, made: Snapshot) -> None:
         await ctx.log(f"going on from the memory in '{state.volume.volid}'")
         await cloudinit.refresh(ctx, vm, config_of(vm))
     await bring_up(ctx, vm, state=state)
+    if state is not None:
+        await memory.set_clock(ctx, vm)
 
 
 def changed_since(vm: VM, made: Snapshot) -> list[tuple[str, str, str]]:

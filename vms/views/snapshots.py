@@ -186,9 +186,12 @@ def snapshot_ask(request: HttpRequest, vmid: int, name: str, verb: str) -> HttpR
     if request.method == "POST":
         return do(request, vm, made, verb)
     privileges = ("VM.Snapshot", "VM.Snapshot.Rollback") if verb == "rollback" else ("VM.Snapshot",)
+    reason = refusal(request.user, vm, *privileges)
+    if verb == "edit" and access.may_vm(request.user, "VM.Snapshot", vm):
+        reason = ""  # words can be changed at any time
     context = {
         "vm": vm, "tab": "snapshots", "made": made, "verb": verb,
-        "reason": refusal(request.user, vm, *privileges),
+        "reason": reason,
         "children": [child.name for child in made.children.all()],
         "action": reverse("vms:snapshot_ask", args=[vm.vmid, made.name, verb]),
     }  # fmt: skip

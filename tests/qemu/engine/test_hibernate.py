@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_there_and_back(engine: Engine, warm: Callable[[], VM]) -> None:
     engine.do("qmstart", vm)
     assert (vm.status, vm.lock, vm.vmstate, vm.saved) == ("running", "", None, {})
     assert engine.images() == []
-    inside(engine, 100, "echo remembered >/tmp/note")
+    inside(engine, 100, "echo remembered >/tmp/note; date -s '2020-01-01 00:00'")
     run = vm.run_id
     task = engine.do("qmsuspend", vm)
     assert (vm.status, vm.lock, vm.run_id) == ("stopped", "suspended", "")
@@ -52,6 +53,7 @@ def test_there_and_back(engine: Engine, warm: Callable[[], VM]) -> None:
     assert (vm.status, vm.lock, vm.vmstate, vm.saved) == ("running", "", None, {})
     assert vm.run_id not in ("", run)
     assert inside(engine, 100, "cat /tmp/note") == "remembered\n"
+    assert abs(int(inside(engine, 100, "date +%s")) - time.time()) < 60, "its clock was set"
     text = (engine.home / "nodes" / "pve1" / "qemu-server" / "100.conf").read_text()
     assert "lock:" not in text
     assert "vmstate:" not in text

@@ -10,6 +10,7 @@ from faultkit import deaths, fill, go_on, held_at
 from snapkit import DISKS, SECURE, config, inside_disk, paint, painted, tree
 
 from vms.models import VM, Snapshot, Task
+from vms.tasks import queue
 
 ALIVE = {key: text for key, text in DISKS.items() if key not in ("freeze", "virtio1")}
 WITH_MEMORY = ("begun", "place made", "place kept", "stopped", "disks taken", "memory saved")
@@ -93,6 +94,15 @@ def test_a_rollback(engine: Engine, running: VM, tmp_path: Path) -> None:
         assert after == {key: text for key, text in before.items() if key != "vmgenid"}, border
         assert (running.lock, tree(running)) == ("", {"one": "", "": "one"}), border
         assert list(engine.qemus()) == [100], border
+
+
+def test_cancelled_on_the_way(engine: Engine, running: VM) -> None:
+    task = held_at(engine, "qmsnapshot:4", running, snapname="one", vmstate="1")
+    queue.request_cancel(task)
+    go_on(engine)
+    assert engine.end(task).status == "cancelled"
+    engine.status(running, "running")
+    nothing_left(engine, running, "cancelled")
 
 
 def test_the_storage_fills_up_meanwhile(engine: Engine, running: VM, small: Path) -> None:
