@@ -14,10 +14,12 @@ from console.models import ConsoleTicket
 class ConsoleTicketAdmin(admin.ModelAdmin[ConsoleTicket]):
     """Read only."""
 
-    list_display = ("vm", "kind", "view_only", "user", "address", "created", "used")
+    list_display = ("vm", "kind", "port", "view_only", "user", "address", "created", "used")
     list_filter = ("kind", "view_only")
     list_select_related = ("vm", "user")
-    fields = readonly_fields = ("vm", "kind", "view_only", "user", "address", "created", "expires", "used")
+    fields = readonly_fields = (
+        "vm", "kind", "port", "view_only", "user", "address", "created", "expires", "used",
+    )  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

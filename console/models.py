@@ -25,6 +25,7 @@ class ConsoleTicket(models.Model):
     vm = models.ForeignKey("vms.VM", on_delete=models.CASCADE, related_name="console_tickets", editable=False)
     run_id = models.CharField(max_length=32, editable=False)
     kind = models.CharField(max_length=6, choices=Kind, default=Kind.VNC, editable=False)
+    port = models.PositiveSmallIntegerField(default=0, editable=False)
     view_only = models.BooleanField(default=False, editable=False)
     address = models.CharField(max_length=45, blank=True, editable=False)
     created = models.DateTimeField(auto_now_add=True)

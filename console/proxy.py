@@ -30,6 +30,7 @@ from websockify.websocket import WebSocketWantWriteError
 from websockify.websocketproxy import ProxyRequestHandler
 
 from console import registry as codes
+from console.line import Lines
 from console.pump import ClientSocket, Pump
 from console.registry import Console, Registry
 from console.sweeper import Sweeper
@@ -81,7 +82,7 @@ class Handler(ProxyRequestHandler):
             self.console = Console(
                 user_id=ticket.user.pk, username=ticket.user.get_username(), session_key=session_key,
                 vm_pk=ticket.vm.pk, vmid=ticket.vm.vmid, run_id=ticket.run_id, kind=ticket.kind,
-                view_only=ticket.view_only, address=ticket.address,
+                port=ticket.port, view_only=ticket.view_only, address=ticket.address,
             )  # fmt: skip
             full = self.server.registry.enter(self.console)
             if full:
@@ -116,7 +117,7 @@ class Handler(ProxyRequestHandler):
         if console.ending:
             raise self.CClose(*console.ending)
         try:
-            target = connect(self.server.run_dir, console.vmid, console.kind)
+            target = self.server.target(console)
         except OSError as error:
             log.warning("console %s: %s", console.name, error.strerror)
             raise self.CClose(1011, "the screen cannot be reached") from error
@@ -166,7 +167,18 @@ class ConsoleServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.run_dir = run_dir
         self.allowed = [[origin] for origin in origins]
         self.registry = registry
+        self.lines = Lines()
         super().__init__(str(address), Handler)
+
+    def target(self, console: Console) -> socket.socket:
+        """The guest's end of ``console``; of a serial line a share. Raises ``OSError`` when there is none."""
+
+        def fresh() -> socket.socket:
+            return connect(self.run_dir, console.vmid, console.kind, console.port)
+
+        if console.kind == "vnc":
+            return fresh()
+        return self.lines.view((console.vm_pk, console.run_id, console.port), fresh)
 
     def server_bind(self) -> None:
         path = Path(str(self.server_address))

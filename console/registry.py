@@ -34,6 +34,7 @@ class Console:
     kind: str
     view_only: bool
     address: str = ""
+    port: int = 0
     opened: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     bytes_in: int = 0
@@ -44,8 +45,9 @@ class Console:
 
     @property
     def name(self) -> str:
-        """How logs and the audit call it: ``101 vnc view-only``."""
-        return f"{self.vmid} {self.kind}{' view-only' if self.view_only else ''}"
+        """How logs and the audit call it: ``101 vnc view-only``, ``101 serial0``."""
+        kind = f"{self.kind}{self.port}" if self.kind == "serial" else self.kind
+        return f"{self.vmid} {kind}{' view-only' if self.view_only else ''}"
 
     def attach(self, target: socket.socket | None) -> None:
         """The socket whose shutdown wakes the console's thread; None before it is closed."""

@@ -13,24 +13,28 @@ import stat
 from pathlib import Path
 
 CONNECT_LIMIT = 5.0
-FILES = {"vnc": "vnc.sock", "serial": "serial0.sock"}
+FILES = {"vnc": "vnc.sock", "serial": "serial{port}.sock"}
 """Console kind → its socket's name in ``<run dir>/vm/<vmid>/console``."""
 
 
-def connect(run_dir: Path, vmid: int, kind: str) -> socket.socket:
-    """A blocking socket connected to that console. Raises ``OSError`` when there is none."""
+def connect(run_dir: Path, vmid: int, kind: str, port: int = 0) -> socket.socket:
+    """A blocking socket connected to that console; ``port`` is the serial line's number.
+
+    Raises ``OSError`` when there is none.
+    """
+    file = FILES[kind].format(port=port)
     folder = os.open(run_dir / "vm", os.O_DIRECTORY | os.O_PATH | os.O_CLOEXEC)
     try:
         for name in (str(vmid), "console"):
             inner = os.open(name, os.O_DIRECTORY | os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)
             folder = inner
-        found = os.open(FILES[kind], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        found = os.open(file, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     finally:
         os.close(folder)
     try:
         if not stat.S_ISSOCK(os.fstat(found).st_mode):
-            raise FileNotFoundError(f"{FILES[kind]} of VM {vmid} is no socket")
+            raise FileNotFoundError(f"{file} of VM {vmid} is no socket")
         link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             link.settimeout(CONNECT_LIMIT)

@@ -22,6 +22,7 @@ from django.utils import timezone
 from console.models import ConsoleTicket
 from vms.access import may_vm, require_vm
 from vms.errors import AccessError, StateError
+from vms.hardware.serial import display_of, terminals
 from vms.models import VM
 
 LIFE = timedelta(seconds=20)
@@ -39,8 +40,11 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def mint(user: Any, session_key: str, vm: VM, *, kind: str, view_only: bool, address: str = "") -> str:
-    """A token for one opening of ``vm``'s console by ``user`` in the session ``session_key``.
+def mint(
+    user: Any, session_key: str, vm: VM, *, kind: str, view_only: bool, address: str = "", port: int = 0
+) -> str:
+    """A token for one opening of ``vm``'s console by ``user`` in the session ``session_key``; ``port`` is the
+    serial line's number.
 
     Raises :class:`AccessError` without ``VM.Console`` or a session, :class:`StateError` when there is no
     screen to show.
@@ -48,24 +52,25 @@ def mint(user: Any, session_key: str, vm: VM, *, kind: str, view_only: bool, add
     require_vm(user, PRIVILEGE, vm)
     if not session_key:
         raise AccessError("A console needs a signed-in session.")
-    _require_output(vm, kind)
+    _require_output(vm, kind, port)
     token = secrets.token_urlsafe(32)
     ConsoleTicket.objects.create(
         digest=digest(token), session=digest(session_key), user=user, vm=vm, run_id=vm.run_id, kind=kind,
-        view_only=view_only, address=address, expires=timezone.now() + LIFE,
+        port=port, view_only=view_only, address=address, expires=timezone.now() + LIFE,
     )  # fmt: skip
     return token
 
 
-def _require_output(vm: VM, kind: str) -> None:
+def _require_output(vm: VM, kind: str, port: int) -> None:
     """Raises :class:`StateError` when the VM has nothing of that kind to show now."""
     if not (vm.running and vm.run_id):
         raise StateError(f"VM {vm.vmid} is not running.", hint="Start it first.")
-    display = str(vm.options.get("vga", "")).split(",")[0].removeprefix("type=")
+    display = display_of(vm.options)
     if kind == ConsoleTicket.Kind.VNC and display.startswith(("none", "serial")):
         raise StateError(f"VM {vm.vmid} has no screen: its display is '{display}'.", hint="See Hardware.")
-    if kind == ConsoleTicket.Kind.SERIAL and "serial0" not in vm.options:
-        raise StateError(f"VM {vm.vmid} has no serial port.", hint="Add serial0 in Hardware.")
+    if kind == ConsoleTicket.Kind.SERIAL and port not in terminals(vm.options):
+        hint = f"Add serial{port} in Hardware, as 'socket'."
+        raise StateError(f"VM {vm.vmid} has no serial terminal {port}.", hint=hint)
 
 
 def redeem(token: str, session_key: str, vmid: int) -> ConsoleTicket:

@@ -14,6 +14,7 @@ from console import tickets
 from console.models import ConsoleTicket
 from vms.access import may_vm
 from vms.errors import StateError
+from vms.hardware.serial import PORTS, display_of, terminals
 from vms.models import VM
 from vms.views.doors import signed_in
 
@@ -43,18 +44,54 @@ def _context(request: HttpRequest, vm: VM) -> dict[str, Any]:
     }
 
 
+def _shown_port(vm: VM) -> int | None:
+    """The serial port that is the VM's display, or None."""
+    display = display_of(vm.options)
+    return int(display.removeprefix("serial")) if display.startswith("serial") else None
+
+
+def _terminal(request: HttpRequest, vm: VM, port: int) -> dict[str, Any]:
+    """Raises ``Http404`` for a port no VM has."""
+    if port >= PORTS:
+        raise Http404(f"There is no serial port {port}.")
+    missing = "" if port in terminals(vm.options) else f"VM {vm.vmid} has no serial terminal {port}"
+    return {**_context(request, vm), "port": port, "terminal": True, "missing": missing}
+
+
 @signed_in
 @require_GET
 def vm_console(request: HttpRequest, vmid: int) -> HttpResponse:
-    """The Console tab of the VM's page."""
-    return render(request, "console/vm_console.html", _context(request, _vm(request, vmid)))
+    """The Console tab of the VM's page: the terminal where the display is a serial port."""
+    vm = _vm(request, vmid)
+    port = _shown_port(vm)
+    if port is None:
+        return render(request, "console/vm_console.html", _context(request, vm))
+    return render(request, "console/vm_terminal.html", _terminal(request, vm, port))
 
 
 @signed_in
 @require_GET
 def window(request: HttpRequest, vmid: int) -> HttpResponse:
     """The same screen without the frame around it, for a window of its own. ``?view=only`` watches."""
-    return render(request, "console/window.html", _context(request, _vm(request, vmid)))
+    vm = _vm(request, vmid)
+    port = _shown_port(vm)
+    if port is None:
+        return render(request, "console/window.html", _context(request, vm))
+    return render(request, "console/window.html", _terminal(request, vm, port))
+
+
+@signed_in
+@require_GET
+def terminal(request: HttpRequest, vmid: int, port: int) -> HttpResponse:
+    """The terminal of serial port ``port``, in the VM's page."""
+    return render(request, "console/vm_terminal.html", _terminal(request, _vm(request, vmid), port))
+
+
+@signed_in
+@require_GET
+def terminal_window(request: HttpRequest, vmid: int, port: int) -> HttpResponse:
+    """The terminal without the frame around it. ``?view=only`` watches."""
+    return render(request, "console/window.html", _terminal(request, _vm(request, vmid), port))
 
 
 @signed_in
@@ -78,9 +115,12 @@ def ticket(request: HttpRequest, vmid: int) -> HttpResponse:
     kind = request.POST.get("kind", ConsoleTicket.Kind.VNC)
     if kind not in ConsoleTicket.Kind.values:
         return JsonResponse({"error": f"'{kind}' is no kind of console."}, status=400)
+    port = request.POST.get("port", "0")
+    if port not in map(str, range(PORTS)):
+        return JsonResponse({"error": f"'{port}' is no serial port."}, status=400)
     try:
         token = tickets.mint(
-            request.user, request.session.session_key or "", vm, kind=kind,
+            request.user, request.session.session_key or "", vm, kind=kind, port=int(port),
             view_only=bool(request.POST.get("view_only")), address=request.META.get("REMOTE_ADDR") or "",
         )  # fmt: skip
     except StateError as error:

@@ -179,6 +179,9 @@ STATICFILES_DIRS: list[Any] = [
     BASE_DIR / "static",
     ("vendor/novnc-1.7.0", NPM / "@novnc" / "novnc"),
     ("vendor/uplot-1.6.32", NPM / "uplot" / "dist"),
+    ("vendor/xterm-6.0.0/lib", NPM / "@xterm" / "xterm" / "lib"),
+    ("vendor/xterm-6.0.0/css", NPM / "@xterm" / "xterm" / "css"),
+    ("vendor/xterm-fit-0.11.0", NPM / "@xterm" / "addon-fit" / "lib"),
 ]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vms.schema.option import opt
@@ -39,3 +40,20 @@ class Parallel(PropertyString):
         otherwise="Without it the guest has no parallel port.",
         why="None by default; only root may set it.",
     )
+
+
+PORTS = 4
+
+
+def terminals(options: Mapping[str, object]) -> list[int]:
+    """The numbers of the serial ports of a configuration that are terminals in the browser (``socket``)."""
+    return [number for number in range(PORTS) if options.get(f"serial{number}") == "socket"]
+
+
+def display_of(options: Mapping[str, object]) -> str:
+    """The kind of graphic card a configuration names (``serial0``, ``none``, ``std``…) or ""."""
+    for part in str(options.get("vga", "")).split(","):
+        key, given, value = part.partition("=")
+        if not given or key == "type":
+            return value if given else key
+    return ""

@@ -26,6 +26,7 @@ from vms.operations.warmstate import warm
 from vms.schema.option import options_of
 from vms.tasks.queue import UNFINISHED
 from vms.views.doors import sentence, signed_in, vm_or_404, wants_fragment
+from vms.views.screens import screens
 from vms.views.snapshots import take_refusal
 from vms.views.states import asleep, vm_state
 from vms.views.tasks import Shown, shown
@@ -192,6 +193,7 @@ def toolbar(user: Any, vm: VM) -> dict[str, Any]:
         "warm": controls["cool" if warm(vm) else "warm"] if vm.template else None,
         "clone_reason": clone_refusal(user, vm),
         "console_reason": console,
+        "screens": screens(vm, console),
         "snapshot_reason": take_refusal(user, vm),
         "duplicate_reason": "" if access.may_somewhere(user, "VM.Allocate") else NO_ALLOCATE,
         "state": vm_state(vm),

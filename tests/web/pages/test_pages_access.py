@@ -118,6 +118,8 @@ MATRIX: dict[str, Case] = {
     "vms:wizard_tab": page((DRAFT, "general")),
     "console:vm_console": page(VMID),
     "console:window": page(VMID),
+    "console:terminal": page((101, 0)),
+    "console:terminal_window": page((101, 0)),
     "console:state": page(VMID),
     "console:ticket": change(VMID, allowed=409),
     "console:socket": Case(426, 426, 426, VMID),
