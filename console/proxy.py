@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 PATH = re.compile(r"/vms/([1-9][0-9]{2,8})/vncwebsocket", re.ASCII)
 PROTOCOL, TICKET_PREFIX = "binary", "pvelite.ticket."
 """The subprotocols a page offers: the one we choose, and the carrier of the ticket."""
+LOCAL_ORIGIN = "pvelite:terminal"
+"""What ``qm terminal`` says it is: no browser can, an origin of theirs is ``null`` or has ``://``."""
 HEAD_LIMIT = 10.0
 STOP_LIMIT = 2.0
 
@@ -165,7 +167,7 @@ class ConsoleServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def __init__(self, address: Path, run_dir: Path, origins: Sequence[str], registry: Registry) -> None:
         self.run_dir = run_dir
-        self.allowed = [[origin] for origin in origins]
+        self.allowed = [[origin] for origin in (*origins, LOCAL_ORIGIN)]
         self.registry = registry
         self.lines = Lines()
         super().__init__(str(address), Handler)

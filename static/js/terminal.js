@@ -37,6 +37,7 @@ function connect(socket) {
     terminal.reset();  // what was printed lately comes again
     link.opened();
     refit();
+    if (matchMedia("(max-width: 899px)").matches) root.scrollIntoView({ block: "end" });  // the prompt is at the bottom
     if (document.activeElement === document.body || root.contains(document.activeElement)) terminal.focus();
   });
   socket.addEventListener("message", (event) => terminal.write(new Uint8Array(event.data)));

@@ -65,6 +65,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("cloudinit", "vms.cli.cloudinit", "show, compare and write a VM's cloud-init image"),
     Subcommand("agent", "vms.cli.guest", "ask a VM's guest agent"),
     Subcommand("guest", "vms.cli.guest", "run programs in a guest, set passwords, read and write files"),
+    Subcommand("terminal", "console.command", "open a VM's serial terminal here"),
     Subcommand("completion", "vms.cli.completion", "print what your shell needs to complete qm's words"),
     Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),
     Subcommand(

@@ -148,3 +148,32 @@ def test_the_admin_shows_tickets_and_changes_none(vm: VM) -> None:
         assert secret not in listed.content.decode() + shown.content.decode()
     assert client.post(f"/admin/console/consoleticket/{row.pk}/change/", {"used": ""}).status_code == 403
     assert client.get("/admin/console/consoleticket/add/").status_code == 403
+
+
+def test_the_terminal_page_and_its_tickets(vm: VM) -> None:
+    client = signed_in(superuser=True)
+    page, ticket = "console:terminal", reverse("console:ticket", args=[101])
+    assert "VM 101 has no serial terminal 1" in client.get(reverse(page, args=[101, 1])).content.decode()
+    assert client.post(ticket, {"kind": "serial", "port": "1"}).status_code == 409
+    VM.everything.update(options={"serial0": "/dev/ttyS0", "serial1": "socket", "vga": "type=serial1"})
+    assert client.post(ticket, {"kind": "serial", "port": "0"}).status_code == 409, "that is the node's port"
+    assert client.post(ticket, {"kind": "serial", "port": "4"}).status_code == 400
+    assert client.post(ticket, {"kind": "serial", "port": "1"}).status_code == 200
+    assert ConsoleTicket.objects.get().port == 1
+    assert client.get(reverse(page, args=[101, 4])).status_code == 404
+    for name in ("console:vm_console", "console:window"):
+        shown = client.get(reverse(name, args=[101])).content.decode()
+        assert 'name="port" value="1"' in shown, "the serial display is the console"
+    for name in (page, "console:terminal_window"):
+        assert 'name="port" value="1"' in client.get(reverse(name, args=[101, 1])).content.decode()
+    assert signed_in("PVEAuditor").get(reverse(page, args=[101, 1])).status_code == 403
+
+
+def test_the_menu_of_consoles(vm: VM) -> None:
+    client, address = signed_in(superuser=True), reverse("vms:vm_summary", args=[101])
+    assert "The VM has no serial port. Add one" in client.get(address).content.decode()
+    VM.everything.update(options={"serial0": "socket", "serial2": "socket", "vga": "serial0"})
+    shown = client.get(address).content.decode()
+    assert "Serial terminal 2" in shown
+    assert reverse("console:terminal", args=[101, 2]) in shown
+    assert "The VM has no screen" in shown
