@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vms.errors import MonitorError, StateError, StorageError
+from vms.errors import StateError, StorageError
 from vms.models import VM, Snapshot, Volume
 from vms.models.configuration import config_of, is_drive, slot_kind
 from vms.operations.base import Context, Guest
 from vms.qemu import blocknodes
+from vms.qemu.blocknodes import BlockNodes
 from vms.qemu.monitor import Monitor
 from vms.storage import open_storage
 
@@ -86,8 +87,9 @@ def driver_of(ctx: Context, volume: Volume) -> Any:
 
 async def names_of(ctx: Context, guest: Guest | None, held: Held) -> set[str]:
     """The snapshots a disk holds, asked of QEMU where that has it open."""
-    if guest is not None and held.key in await open_in(guest, [held]):
-        return await names_in(guest.monitor, held.key)
+    nodes = (await open_in(guest, [held])).get(held.key)
+    if guest is not None and nodes is not None:
+        return await names_in(guest.monitor, nodes)
     return set(await driver_of(ctx, held.volume).snapshots(held.volume.volid))
 
 
@@ -109,61 +111,49 @@ async def check_there(ctx: Context, guest: Guest | None, disks: Iterable[Held], 
 
 
 async def take(
-    ctx: Context, guest: Guest | None, disks: Iterable[Held], name: str, tops: Mapping[str, str]
+    ctx: Context, guest: Guest | None, disks: Iterable[Held], name: str, opened: Mapping[str, BlockNodes]
 ) -> None:
-    """Take the snapshot of every disk but the TPM's; of those QEMU has open (``tops``) at one moment."""
+    """Take the snapshot of every disk but the TPM's; of those QEMU has ``opened`` at one moment."""
     actions = [
-        {"type": "blockdev-snapshot-internal-sync", "data": {"device": top, "name": name}}
-        for top in tops.values()
+        {"type": "blockdev-snapshot-internal-sync", "data": {"device": nodes.top, "name": name}}
+        for nodes in opened.values()
     ]
     if guest is not None and actions:
         await guest.monitor.execute("transaction", {"actions": actions}, timeout=SLOW)
     for held in disks:
-        if held.key not in tops and held.key != TPM:
+        if held.key not in opened and held.key != TPM:
             await driver_of(ctx, held.volume).snapshot(held.volume.volid, name)
 
 
-async def open_in(guest: Guest | None, disks: Iterable[Held]) -> dict[str, str]:
-    """Drive key → the top node of what QEMU has open of these disks."""
-    found: dict[str, str] = {}
+async def open_in(guest: Guest | None, disks: Iterable[Held]) -> dict[str, BlockNodes]:
+    """Drive key → what QEMU has made of those disks it has open, under whatever key it has them now."""
     if guest is None:
-        return found
-    for held in disks:
-        if held.key == TPM:
-            continue
-        try:
-            nodes = await blocknodes.nodes_of(guest.monitor, held.key)
-        except MonitorError as error:
-            if error.error_class != "DeviceNotFound":
-                raise
-            continue
-        # The drive may hold another volume by now; then this one is closed.
-        if nodes.filename == str(open_path(held)):
-            found[held.key] = nodes.top
-    return found
+        return {}
+    by_file = {one.filename: one for one in await blocknodes.drives(guest.monitor)}
+    places = {held.key: str(driver_path(held)) for held in disks if held.key != TPM}
+    return {key: by_file[path] for key, path in places.items() if path in by_file}
 
 
-def open_path(held: Held) -> Any:
+def driver_path(held: Held) -> Any:
     """Where the volume's file is."""
     return open_storage(held.volume.storage.name, held.volume.storage.facts()).path(held.volume.volid)
 
 
 async def remove(ctx: Context, guest: Guest | None, held: Held, name: str) -> None:
     """Remove a snapshot from one disk; one that is not there is no error."""
-    tops = await open_in(guest, [held])
-    if guest is None or held.key not in tops:
+    nodes = (await open_in(guest, [held])).get(held.key)
+    if guest is None or nodes is None:
         await driver_of(ctx, held.volume).delete_snapshot(held.volume.volid, name)
-    elif name in await names_in(guest.monitor, held.key):
+    elif name in await names_in(guest.monitor, nodes):
         await guest.monitor.execute(
-            "blockdev-snapshot-delete-internal-sync", {"device": tops[held.key], "name": name}, timeout=SLOW
+            "blockdev-snapshot-delete-internal-sync", {"device": nodes.top, "name": name}, timeout=SLOW
         )
 
 
-async def names_in(monitor: Monitor, key: str) -> set[str]:
+async def names_in(monitor: Monitor, nodes: BlockNodes) -> set[str]:
     """The snapshots inside a disk that QEMU has open."""
-    image = (await blocknodes.nodes_of(monitor, key)).format
     for node in await monitor.execute("query-named-block-nodes", {"flat": True}):
-        if node["node-name"] == image:
+        if node["node-name"] == nodes.format:
             return {str(one["name"]) for one in node["image"].get("snapshots", [])}
     return set()
 

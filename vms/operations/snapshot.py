@@ -32,6 +32,7 @@ from vms.operations.snapdisks import TPM, Held
 from vms.operations.snaprows import forget, free_volumes, unfinished
 from vms.operations.volumes import keep_volume
 from vms.qemu import statefile
+from vms.qemu.blocknodes import BlockNodes
 from vms.schema.option import opt
 from vms.tasks import notify
 
@@ -167,7 +168,7 @@ async def with_memory(
 
     volume = await ctx.db(keep)
     ctx.step("place kept")
-    tops = await snapdisks.open_in(guest, disks)
+    opened = await snapdisks.open_in(guest, disks)
     began = time.monotonic()
 
     async def go_on() -> None:
@@ -177,22 +178,22 @@ async def with_memory(
 
     await guest.monitor.stop()
     ctx.step("stopped")
-    await disks_now(ctx, guest, made, disks, tops)
+    await disks_now(ctx, guest, made, disks, opened)
     await saving.write(ctx, guest, volume, go_on)
 
 
 async def without_memory(ctx: Context, guest: Guest | None, made: Snapshot, disks: list[Held]) -> None:
     """The disks alone, file systems whole where the agent helps. A TPM makes the guest stand still."""
-    tops = await snapdisks.open_in(guest, disks)
+    opened = await snapdisks.open_in(guest, disks)
     async with calm(ctx, guest):
         if guest is None or not any(held.key == TPM for held in disks):
-            await disks_now(ctx, guest, made, disks, tops)
+            await disks_now(ctx, guest, made, disks, opened)
             return
         began = time.monotonic()
         await guest.monitor.stop()
         try:
             ctx.step("stopped")
-            await disks_now(ctx, guest, made, disks, tops)
+            await disks_now(ctx, guest, made, disks, opened)
         finally:
             await let_go(ctx, guest, made)
         await ctx.log(f"the guest stood still for {time.monotonic() - began:.2f} s")
@@ -205,14 +206,14 @@ async def let_go(ctx: Context, guest: Guest, made: Snapshot) -> None:
 
 
 async def disks_now(
-    ctx: Context, guest: Guest | None, made: Snapshot, disks: list[Held], tops: Mapping[str, str]
+    ctx: Context, guest: Guest | None, made: Snapshot, disks: list[Held], opened: Mapping[str, BlockNodes]
 ) -> None:
-    """The TPM's copy and the snapshots of all disks; ``tops`` are those QEMU has open."""
+    """The TPM's copy and the snapshots of all disks; ``opened`` are those QEMU has open."""
     for held in disks:
         if held.key == TPM:
             await tpmcopy.copy(ctx, held, made.name)
             ctx.step("TPM copied")
-    await snapdisks.take(ctx, guest, disks, made.name, tops)
+    await snapdisks.take(ctx, guest, disks, made.name, opened)
     ctx.step("disks taken")
     await ctx.log(f"disks: {', '.join(held.key for held in disks) or 'none'}")
 

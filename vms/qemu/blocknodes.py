@@ -48,7 +48,22 @@ async def nodes_of(monitor: Monitor, key: str) -> BlockNodes:
     """
     top = await top_of(monitor, key)
     graph = await monitor.execute("x-debug-query-block-graph")
+    return _drive(graph, {str(node["node-name"]): node for node in await _nodes(monitor)}, key, top)
+
+
+async def drives(monitor: Monitor) -> list[BlockNodes]:
+    """What every drive that has something in it is made of now; ``key`` is how QEMU calls its device."""
+    graph = await monitor.execute("x-debug-query-block-graph")
     named = {str(node["node-name"]): node for node in await _nodes(monitor)}
+    found = []
+    for entry in await monitor.execute("query-block"):
+        top = str((entry.get("inserted") or {}).get("node-name", ""))
+        if top in named:
+            found.append(_drive(graph, named, str(entry.get("qdev") or entry.get("device") or ""), top))
+    return found
+
+
+def _drive(graph: Mapping[str, Any], named: Mapping[str, Any], key: str, top: str) -> BlockNodes:
     chain = _chain(graph, top)
     image = next((name for name in chain if named[name]["drv"] not in _FILTERS), top)
     below = chain[chain.index(image) + 1 :]

@@ -212,6 +212,7 @@ def lost_by(vm: VM, made: Snapshot) -> dict[str, Any]:
     ]
     return {
         "reverted": sorted(snapdisks.volumes_in(made.config)), "younger": sorted(younger), "changes": changes,
+        "waiting": sorted(vm.pending),
         "later": Snapshot.objects.filter(vm=vm, created__gt=made.created).count(),
     }  # fmt: skip
 

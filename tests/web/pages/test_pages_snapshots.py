@@ -129,8 +129,9 @@ def test_asked_for_with_and_without_a_script(boss: Client, scene: Scene) -> None
 def test_what_a_rollback_takes_away(boss: Client, scene: Scene) -> None:
     one = make(scene, "one", description="fresh")
     make(scene, "two", one)
-    run(scene)
+    run(scene, pending={"cores": "4"})
     text = boss.get(f"{PAGE}/one/rollback", headers=HTMX).content.decode()
+    assert "What waits for the next start is dropped: cores." in text
     assert "What came after it is lost" in text
     assert "Everything written since to scsi0." in text
     assert "switched off at once" in text
