@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         raise StateError(f"--escape: '{options.escape}' is no control key", hint="Write it like ^O.")
     vm = find(options.vmid)
     if vm.node.name != settings.CONF.node:
-        raise StateError(f"VM {vm.vmid} is on node {vm.node.name}.", hint="Type this there.")
+        raise StateError(f"VM {vm.vmid} is on node {vm.node.name}. Type this there.")
     port = _port(vm, options.iface)
     with _session() as (user, key):
         token = tickets.mint(user, key, vm, kind="serial", view_only=False, port=port)
@@ -72,9 +72,8 @@ def _port(vm: VM, asked: str | None) -> int:
     """Raises :class:`StateError` when the VM has no serial port at all."""
     found = terminals(vm.options)
     if asked is None and not found:
-        raise StateError(
-            f"VM {vm.vmid} has no serial terminal.", hint=f"Add one: qm set {vm.vmid} --serial0 socket"
-        )
+        add = f"qm set {vm.vmid} --serial0 socket"
+        raise StateError(f"VM {vm.vmid} has no serial terminal. Add one: {add}")
     return found[0] if asked is None else int(asked.removeprefix("serial"))
 
 

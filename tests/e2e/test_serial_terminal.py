@@ -20,8 +20,10 @@ from playwright.sync_api import Locator, Page, expect
 pytestmark = pytest.mark.timeout(300)
 
 SERIAL = {"name": "line", "ostype": "l26", "memory": "192", "serial0": "socket", "vga": "serial0"}
-COLOURED = "printf '\\033[38;2;1;200;3mgre''en\\033[0m \\033[6n\\033[c\\n'"
-"""24-bit colour (xterm writes a style attribute), then two questions that must stay unanswered."""
+COLOURED = "printf '\\033[38;2;1;200;3mgre''en\\033[0m\\n'"
+"""24-bit colour: xterm writes a style attribute."""
+ASKING = "printf '\\033[6n\\033[c\\n'; sleep 1; echo $((8 + 1))-asked"
+"""Questions to the terminal. An answer would be echoed as ``^[[…`` while the shell sleeps."""
 
 
 def word(page: Page) -> Locator:
@@ -92,6 +94,9 @@ def test_typing_on_the_serial_line(
         type_line(page, COLOURED)
         green = page.locator(".xterm-rows span", has_text=re.compile("^green$"))
         expect(green).to_have_css("color", "rgb(1, 200, 3)")
+        type_line(page, ASKING)
+        says(page, "9-asked")
+        assert "^[" not in page.locator(".xterm-rows").inner_text()
         screenshot("terminal")
 
         watcher = page.context.new_page()
