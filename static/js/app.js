@@ -111,6 +111,10 @@
     if (event.target.matches("[data-auto-submit] select")) event.target.form.requestSubmit();
   });
 
+  // On a narrow screen the row of tabs begins where the present one is.
+  const tabs = document.querySelector(".tabs"), here = tabs?.querySelector("[aria-current=page]");
+  if (here) tabs.scrollLeft = here.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - here.offsetWidth) / 2;
+
   // The bottom log remembers whether it was open.
   const log = document.getElementById("task-log");
   if (log) {
