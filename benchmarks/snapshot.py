@@ -126,12 +126,12 @@ def by_hand(argv: list[str], disk: Path, state: Path) -> dict[str, float]:
     def wake() -> None:
         nonlocal guest
         guest = Bare(argv, state)
+        state.unlink()  # it is used up
 
     for verb, work in zip(VERBS, (snapshot, rollback, hibernate, wake), strict=True):
         found[verb] = timed(work)
     guest.quit()
     subprocess.run(["qemu-img", "snapshot", "-d", "bench", str(disk)], check=True)
-    state.unlink()
     return found
 
 
