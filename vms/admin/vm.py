@@ -42,7 +42,16 @@ from vms.operations.wish import Wish, authorise
 
 SECRET_KEYS = frozenset({"cipassword"})
 """Written elsewhere, never shown: kept as they are."""
-POWER = ("qmstart", "qmshutdown", "qmstop", "qmreset", "qmpause", "qmresume")
+POWER = (
+    "qmstart",
+    "qmshutdown",
+    "qmreboot",
+    "qmstop",
+    "qmreset",
+    "qmpause",
+    "qmresume",
+    "qmsuspend",
+)
 
 
 class SlotForm(forms.ModelForm[Any]):

@@ -254,3 +254,9 @@ def test_vms_are_neither_added_nor_deleted_here(admin, vm):
     assert admin.get(reverse("admin:vms_vm_add")).status_code == 302
     assert admin.post(reverse("admin:vms_vm_delete", args=[vm.pk]), {"post": "yes"}).status_code == 403
     assert VM.everything.filter(pk=vm.pk).exists()
+
+
+def test_every_power_verb_is_an_action(admin, vm):
+    text = admin.get(reverse("admin:vms_vm_changelist")).content.decode()
+    for label in ("Start", "Shutdown", "Reboot", "Stop", "Reset", "Pause", "Resume", "Hibernate"):
+        assert f">{label}</option>" in text, label
