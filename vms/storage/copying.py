@@ -17,6 +17,7 @@ from vms.storage.folder import check_base, opened
 from vms.storage.header import Header, check_plain, inspect
 from vms.storage.making import Making, pad, whole_blocks
 from vms.storage.names import DISK_NAME, base_below, is_base
+from vms.storage.overlay import write_overlay
 
 _FICLONE = 0x40049409
 """``ioctl_ficlone(2)``: share all blocks of a file until one of the two is written."""
@@ -70,7 +71,7 @@ class Copying(Making):
         await asyncio.to_thread(self._check_base, below.path, base)
         await self.check_space(_NEW_CLONE)
         async with self.newborn(vmid, "qcow2") as path:
-            await image.create_over(path, f"../{name}", below.format, user=self.user)
+            await asyncio.to_thread(_lay_over, path, f"../{name}", below)
             return await self.find(self.volid(path, name))
 
     def _check_base(self, path: Path, volid: str) -> None:
@@ -177,6 +178,15 @@ def _move(path: Path, target: Path) -> None:
     for folder in {path.parent, target.parent}:
         with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as directory:
             os.fsync(directory)
+
+
+def _lay_over(path: Path, name: str, below: Volume) -> None:
+    """Make a reserved file a disk that lies on a base. Raises :class:`StorageError`."""
+    try:
+        with opened(path, os.O_WRONLY) as descriptor:
+            write_overlay(descriptor, name, below.format, below.size)
+    except OSError as error:
+        raise StorageError(f"a disk over '{below.volid}' cannot be made: {error.strerror}") from error
 
 
 def _share(source: Path, target: Path) -> bool:

@@ -45,12 +45,6 @@ async def create(path: Path, size: int, fmt: DiskFormat, *, user: str | None = N
     await _qemu_img("create", "-q", "-f", fmt, "--", str(path), str(size), user=user)
 
 
-async def create_over(path: Path, base: str, base_format: str, *, user: str | None = None) -> None:
-    """Make ``path``, which exists and is empty, a qcow2 that lies on ``base``, a path relative to it."""
-    words = ["-q", "-f", "qcow2", "-b", base, "-F", base_format, "--", str(path)]
-    await _qemu_img("create", *words, user=user)
-
-
 async def convert(
     source: Path, source_format: str, target: Path, fmt: DiskFormat, *, user: str | None = None
 ) -> None:
