@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from vms import access
 from vms.config.cloning import copy_name
 from vms.errors import AccessError, ConfigError, ConfigErrors, VMError
-from vms.models import VM, Pool, Snapshot, Storage, StorageStatus, Task, Volume
+from vms.models import VM, Disk, Pool, Snapshot, Storage, StorageStatus, Task, Volume
 from vms.models.configuration import with_parts
 from vms.operations.clone import clone
 from vms.operations.drafts import next_vmid
@@ -199,8 +199,10 @@ def cloning(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def landing(vm: VM) -> str:
-    """Where somebody who made this clone goes on."""
-    return reverse("vms:vm_summary", args=[vm.vmid])
+    """Where somebody who made this clone goes on: its cloud-init settings, while it has not read them yet."""
+    seeds = Disk.objects.filter(vm=vm, media="cdrom", volume__name__contains=f"/vm-{vm.vmid}-cloudinit.")
+    fresh = not vm.running and seeds.exists()
+    return reverse("vms:vm_cloudinit" if fresh else "vms:vm_summary", args=[vm.vmid])
 
 
 def go(request: HttpRequest, address: str) -> HttpResponse:

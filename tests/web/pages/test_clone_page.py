@@ -89,6 +89,14 @@ def test_a_clone_is_asked_for_and_watched(template: VM, boss: Client) -> None:
     Task.objects.filter(pk=task.pk).update(status="ok")
     assert boss.get(f"/clones/{task.pk}").headers["Location"] == "/vms/120"
     assert boss.get(f"/clones/{task.pk}", headers=HTMX).headers["HX-Redirect"] == "/vms/120"
+    seed = Volume.objects.create(
+        storage=Storage.objects.get(), node=target.node, name="120/vm-120-cloudinit.qcow2", content="images",
+        format="qcow2", vmid=120,
+    )  # fmt: skip
+    Disk.objects.create(vm=target, slot="ide2", volume=seed, media="cdrom")
+    assert boss.get(f"/clones/{task.pk}").headers["Location"] == "/vms/120/cloudinit"
+    VM.objects.filter(pk=target.pk).update(status="running")
+    assert boss.get(f"/clones/{task.pk}").headers["Location"] == "/vms/120"
 
 
 def test_a_clone_that_failed_says_why_and_how_to_go_on(template: VM, boss: Client) -> None:
