@@ -13,19 +13,19 @@ from urllib.parse import quote, unquote
 
 from django.db import transaction
 
-from vms.config.cloning import cloned, copy_name
-from vms.config.creation import new_mac
+from vms.config.cloning import copy_name
 from vms.errors import ConfigError, StateError, VMError
-from vms.models import VM, Nic, Pool, Task
-from vms.models.configuration import save_config, size_text
+from vms.models import VM, Pool, Task, Volume
+from vms.models.configuration import config_of, save_config, size_text
 from vms.operations import clonelive, cloneplan, clonevolumes, cloudinit, mirror, warmclone
 from vms.operations.base import Context, Operation, operation, parse_params, submit
 from vms.operations.cloneplan import CloneParams, Plan
 from vms.operations.clonevolumes import Made
-from vms.operations.create import start_after
 from vms.operations.drafts import new_draft
+from vms.operations.inmemory import as_clone, unsaved
 from vms.operations.memory import to_the_end
-from vms.operations.start import came_up
+from vms.operations.start import bring_up, came_up
+from vms.operations.steps import Branch
 from vms.operations.volumes import keep_volume
 from vms.tasks import notify
 from vms.tasks.queue import ONLY_FOR, SOURCE
@@ -81,46 +81,80 @@ class Clone(Operation):
     def check(self, vm: VM, params: CloneParams) -> None:
         if vm.stage != VM.Stage.DRAFT:
             raise StateError(f"unable to create VM {vm.vmid} - VM {vm.vmid} already exists")
-        cloneplan.plan_of(params, vm)
+        # Kept for run, which follows at once: nobody changes a VM that is being cloned.
+        vm.__dict__["plan"] = cloneplan.plan_of(params, vm)
 
     async def run(self, ctx: Context) -> None:
+        plan: Plan = ctx.vm.__dict__["plan"]
         try:
-            plan = await ctx.db(cloneplan.plan_of, ctx.params, ctx.vm)
             await clonevolumes.remember(ctx, plan)
             ctx.step("source read")
             made = await clonevolumes.make(ctx, plan)
+            mapping = configuration(plan, made, ctx.params)
+            await begin(ctx, plan, as_clone(ctx.vm, mapping, volumes(ctx.vm, plan, made)))
             # From here on a cancellation comes too late: the VM is there, whole, in a moment.
-            await to_the_end(settle(ctx, plan, made))
+            await to_the_end(settle(ctx, plan, made, mapping))
         except VMError as error:
             raise StateError(f"clone failed: {error}", hint=error.hint) from error
-        if plan.state is not None:
-            await warmclone.begin(ctx, plan.state)
-        elif ctx.params.start:
-            await ctx.log("Execute autostart")
-            await start_after(ctx)
 
     async def resume(self, ctx: Context) -> None:
         """Well when the VM was there already; else nothing is left, its number included."""
         vm = ctx.vm
-        if vm.stage == VM.Stage.DEFINED and ctx.params.warm:
-            await warmclone.take_back(ctx)
-        elif vm.stage == VM.Stage.DEFINED:
-            if ctx.params.start and await came_up(ctx) == VM.Status.STOPPED:
-                await ctx.services.clean(vm.vmid)
-                await ctx.warn("the clone is there, but the worker was restarted before it was started")
+        if vm.stage == VM.Stage.DEFINED:
+            if (ctx.params.start or ctx.params.warm) and await came_up(ctx) == VM.Status.STOPPED:
+                await ctx.warn("the clone is there, but it does not run")
             return
-        else:
-            await clonelive.let_go(ctx, ctx.params.clone_of)
-            await clonevolumes.remove_left(ctx)
+        await warmclone.over(ctx)
+        await clonelive.let_go(ctx, ctx.params.clone_of)
+        await clonevolumes.remove_left(ctx)
         raise StateError(
             f"The worker was restarted while VM {vm.vmid} was being cloned. Nothing of it is left.",
             hint="Clone again.",
         )
 
 
-async def settle(ctx: Context, plan: Plan, made: Made) -> None:
+def configuration(plan: Plan, made: Made, params: CloneParams) -> dict[str, str]:
+    """The clone's configuration, with its volumes in its drives."""
+    mapping = dict(plan.anew)
+    mapping["name"] = params.name or copy_name(plan.mapping.get("name", ""), plan.source.vmid)
+    if params.description:
+        mapping["description"] = unquote(params.description)
+    for piece in plan.made():
+        volume = made[piece.slot]
+        mapping[piece.slot] = piece.with_volume(volume.volid, size_text(volume.size))
+    return mapping
+
+
+def volumes(vm: VM, plan: Plan, made: Made) -> dict[str, Volume]:
+    """What is in the clone's drives, by slot. The rows of new volumes are not saved yet."""
+    found = {piece.slot: piece.volume for piece in plan.pieces if piece.volume is not None}
+    return found | {piece.slot: unsaved(vm, piece.there[1], made[piece.slot]) for piece in plan.made()}
+
+
+async def begin(ctx: Context, plan: Plan, born: VM) -> None:
+    """Start the clone, when that was asked for, before its rows are written: that is time somebody waits.
+
+    A boot that fails is a warning, the clone being there; a warm one is no clone before it runs and is told.
+    """
+    cold = ctx.params.start and plan.state is None
+    if not cold and any(piece.how == "seed" for piece in plan.pieces):
+        await write_seed(ctx, born)
+    if plan.state is not None:
+        await warmclone.begin(ctx, born, plan.state)
+    elif cold:
+        await ctx.log("Execute autostart")
+        branch = Branch(ctx, f"start of VM {born.vmid}")
+        try:
+            await bring_up(branch.ctx, born)
+            ctx.step("runs")
+        except VMError as error:
+            await branch.roll_back()
+            await ctx.warn(f"start failed: {error}")
+
+
+async def settle(ctx: Context, plan: Plan, made: Made, mapping: Mapping[str, str]) -> None:
     """Make the row a VM and its volumes the VM's for good."""
-    await ctx.db(define, ctx.vm, plan, made, ctx.params)
+    await ctx.db(define, ctx.vm, plan, made, mapping)
     ctx.keep()
     ctx.step("defined")
     if plan.source.pending and not plan.snapshot:
@@ -128,42 +162,22 @@ async def settle(ctx: Context, plan: Plan, made: Made) -> None:
         await ctx.warn(f"found pending changes for '{keys}', discarding for clone")
     how = "full" if plan.full else "linked"
     await ctx.log(f"VM {ctx.vm.vmid} is a {how} clone of {plan.source.vmid}")
-    if ctx.params.start and plan.state is None:
-        await ctx.progress(None, "starting")
-    elif any(piece.how == "seed" for piece in plan.pieces):
-        await write_seed(ctx)
 
 
-def define(vm: VM, plan: Plan, made: Made, params: CloneParams) -> None:
+def define(vm: VM, plan: Plan, made: Made, mapping: Mapping[str, str]) -> None:
     """The one transaction in which the clone's row becomes a VM."""
     with transaction.atomic():
-        mapping = cloned(plan.mapping, macs=free_mac)
-        mapping["name"] = params.name or copy_name(plan.mapping.get("name", ""), plan.source.vmid)
-        if params.description:
-            mapping["description"] = unquote(params.description)
         for piece in plan.made():
-            volume, storage = made[piece.slot], piece.there[1]
-            keep_volume(storage, vm.node, volume)
-            mapping[piece.slot] = piece.with_volume(volume.volid, size_text(volume.size))
+            keep_volume(piece.there[1], vm.node, made[piece.slot])
         save_config(vm, mapping)
-        # A warm clone is one only when it has been told who it is; its end is written then.
-        notes = {ONLY_FOR: vm.draft[ONLY_FOR]} if plan.state is not None else {}
-        VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED, draft=notes)
+        VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED, draft={})
         mirror.schedule(vm)
     notify.changed(f"vm-{vm.vmid}", "tree", "storage")
 
 
-def free_mac() -> str:
-    """A new address that no other VM has."""
-    while True:
-        address = new_mac()
-        if not Nic.objects.filter(mac=address).exists():
-            return address
-
-
-async def write_seed(ctx: Context) -> None:
+async def write_seed(ctx: Context, born: VM) -> None:
     """Write the clone's cloud-init drive. Each start does it too, so a failure now is a warning."""
     try:
-        await cloudinit.refresh(ctx, *await ctx.db(cloudinit.read, ctx.vm))
+        await cloudinit.refresh(ctx, born, config_of(born))
     except VMError as error:
         await ctx.warn(f"the cloud-init drive is written at the first start: {error}")

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vms import access
+from vms.config.cloning import cloned
+from vms.config.creation import new_mac
 from vms.config.privileged import operators_only
 from vms.config.vmconfig import VMConfig
 from vms.errors import AccessError, ConfigError, LockedError, NotFound, StateError
-from vms.models import VM, Node, Snapshot, Storage, Volume
+from vms.models import VM, Nic, Node, Snapshot, Storage, Volume
 from vms.models.configuration import config_of, is_drive, slot_kind, with_parts
 from vms.operations.base import Params, holder
 from vms.operations.memory import Saved, saved_in
@@ -80,11 +82,12 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One clone. ``mapping`` is the source's configuration, now or in the snapshot; ``state`` the memory that
-    a warm clone begins with."""
+    """One clone. ``mapping`` is the source's configuration, now or in the snapshot, ``anew`` the same with
+    the addresses and ids of the clone; ``state`` the memory that a warm clone begins with."""
 
     source: VM
     mapping: Mapping[str, str]
+    anew: Mapping[str, str]
     pieces: tuple[Piece, ...]
     full: bool
     snapshot: str = ""
@@ -132,9 +135,17 @@ def plan_of(params: CloneParams, target: VM) -> Plan:
         if is_drive(key) and slot_kind(key) != "unused"
     ]
     return Plan(
-        source=source, mapping=mapping, pieces=tuple(pieces), full=full, snapshot=params.snapname or "",
-        state=state,
+        source=source, mapping=mapping, anew=cloned(mapping, macs=free_mac), pieces=tuple(pieces), full=full,
+        snapshot=params.snapname or "", state=state,
     )  # fmt: skip
+
+
+def free_mac() -> str:
+    """A new address that no other VM has."""
+    while True:
+        address = new_mac()
+        if not Nic.objects.filter(mac=address).exists():
+            return address
 
 
 def memory_of(source: VM, *, full: bool) -> Saved:

@@ -30,6 +30,7 @@ from vms.operations import newborn, saving, warmguest
 from vms.operations.base import Context, Guest, Operation, Params, operation
 from vms.operations.drives import driver_of
 from vms.operations.guests import STOP_TIMEOUT, end
+from vms.operations.inmemory import hidden
 from vms.operations.start import bring_up
 from vms.operations.steps import undoable, whole
 from vms.operations.template import base_name
@@ -181,8 +182,7 @@ async def lay_over(ctx: Context, disks: list[tuple[str, Volume]]) -> Overlays:
 async def boot(ctx: Context, vm: VM, mapping: Mapping[str, str], overlays: Overlays) -> Guest:
     """Start the hidden guest and wait until it is up and quiet."""
     await ctx.progress(None, "booting the template's guest")
-    hidden = warmguest.hidden(vm, mapping, overlays)
-    await bring_up(ctx, hidden)
+    await bring_up(ctx, hidden(vm, mapping, overlays))
     guest = ctx.services.guest(vm.vmid)
     if guest is None:
         raise StateError("the template's guest ended as soon as it ran")

@@ -1,25 +1,21 @@
-"""The guest of a warm template: hidden while it is saved, and what each of its clones is told at first."""
+"""The guest of a warm template: awaited before it is saved, and what each of its clones is told at first."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import secrets
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from vms.config.identity import IDENTITY, READY, host_name, machine_id
 from vms.config.pending import How, Verdict
 from vms.config.warmth import lean
 from vms.errors import MonitorError, OutcomeUnknown, StateError
-from vms.models import VM, Disk, Nic, Storage, Volume
+from vms.models import VM
 from vms.models.configuration import config_of
 from vms.operations.base import Context, Guest
 from vms.operations.plugging import Change, Machine
 from vms.qemu.agent import ExecStatus
-from vms.storage import base as storage_base
 
 QUIET = 0.3
 """CPU seconds a second below which a guest counts as quiet."""
@@ -30,50 +26,6 @@ FIRST_ANSWER = 30.0
 TELLING = 180.0
 """Seconds a guest may take over its new identity: making SSH keys is slow without KVM."""
 _LOOK = 0.02
-
-
-def without_cards(vm: VM, mapping: Mapping[str, str] | None = None) -> VM:
-    """The VM's rows in memory without its network cards, for a start with saved memory. Never saved.
-
-    ``mapping``: the lean configuration, when it is at hand.
-    """
-    config = lean(config_of(vm)) if mapping is None else mapping
-    twin = copy.copy(vm)
-    twin.template = False
-    twin.options = {key: text for key, text in vm.options.items() if key in config}
-    if "boot" in config:
-        twin.options["boot"] = config["boot"]
-    twin._prefetched_objects_cache = {  # type: ignore[attr-defined]
-        "disks": _rows(Disk.objects.filter(vm=vm), list(vm.disks.all())),
-        "nics": _rows(Nic.objects.none(), []),
-    }  # fmt: skip
-    return twin
-
-
-def hidden(
-    vm: VM, mapping: Mapping[str, str], overlays: Mapping[str, tuple[Storage, storage_base.Volume]]
-) -> VM:
-    """A template's rows in memory as the machine that is saved: on overlays, without cards. Never saved."""
-    twin = without_cards(vm, mapping)
-    disks = []
-    for disk in vm.disks.all():
-        one = copy.copy(disk)
-        if disk.slot in overlays:
-            storage, found = overlays[disk.slot]
-            one.volume = Volume(
-                storage=storage, node=vm.node, name=found.volid.partition(":")[2], content="images",
-                format=found.format, size=found.size, vmid=vm.vmid,
-            )  # fmt: skip
-            one.options = {key: text for key, text in disk.options.items() if key != "format"}
-        disks.append(one)
-    twin._prefetched_objects_cache["disks"] = _rows(Disk.objects.filter(vm=vm), disks)  # type: ignore[attr-defined]
-    return twin
-
-
-def _rows(query: Any, rows: list[Any]) -> Any:
-    """A query set that was answered already."""
-    query._result_cache, query._prefetch_done = rows, True
-    return query
 
 
 # ---- while it is saved
@@ -160,12 +112,14 @@ async def introduce(ctx: Context, guest: Guest, vm: VM) -> None:
             await answering(ctx, guest)
     except TimeoutError:
         raise StateError(f"the clone's agent did not answer within {FIRST_ANSWER:g} seconds") from None
+    guest.record = {**guest.record, "answered": time.time()}
     ctx.step("answered")
     words = [host_name(vm.name), machine_id(), f"{time.time():.0f}"]
     said = await tell(guest, IDENTITY, *words, input=secrets.token_bytes(512))
     for line in said.splitlines():
         await ctx.log(f"guest: {line}")
     ctx.step("introduced")
+    vm.launch = dict(guest.record)
     machine = await Machine.of(ctx, vm)
     before = lean(config_of(vm))
     for nic in vm.nics.all():

@@ -90,6 +90,28 @@ def test_full_clones_stand_alone(engine: Engine, source: VM) -> None:
     engine.do("qmstart", vm)
 
 
+def test_of_a_snapshot(engine: Engine, source: VM) -> None:
+    """What the disk was then, also while the VM runs; the snapshot stays where it is."""
+    disk = engine.home / "local" / "images" / "900" / "vm-900-disk-0.qcow2"
+
+    def fill(byte: int) -> None:
+        words = ["qemu-io", "-f", "qcow2", "-c", f"write -q -P {byte} 0 1M", disk]
+        subprocess.run(words, check=True)
+
+    engine.do("qmconfig", source, delete="scsi1")
+    fill(65)
+    engine.do("qmsnapshot", source, snapname="before")
+    fill(66)
+    now = made(engine, clone(engine, source, format="raw"))
+    then = made(engine, clone(engine, source, 102, format="raw", snapname="before"))
+    engine.do("qmstart", source)
+    live = made(engine, clone(engine, source, 103, format="raw", snapname="before"))
+    for vm, byte in ((now, b"B"), (then, b"A"), (live, b"A")):
+        assert read(engine, f"{vm.vmid}/vm-{vm.vmid}-disk-0.raw", 4) == byte * 4
+        assert not vm.snapshots.exists()
+        assert vm.parent is None
+
+
 def test_what_cannot_be_cloned(engine: Engine, source: VM) -> None:
     """Refused at once, with nothing reserved."""
     from vms.errors import VMError
@@ -200,22 +222,30 @@ def test_killed_while_it_becomes_a_template(engine: Engine, source: VM) -> None:
     made(engine, clone(engine, source))
 
 
-@pytest.mark.parametrize("full", ["0", "1"])
-def test_killed_while_it_is_cloned(engine: Engine, template: VM, full: str) -> None:
+@pytest.mark.parametrize(
+    ("params", "borders"), [({"start": "1"}, ("scsi0", "scsi1", "runs")), ({"full": "1"}, ("scsi0", "scsi1"))]
+)
+def test_killed_while_it_is_cloned(
+    engine: Engine, template: VM, params: dict[str, str], borders: tuple[str, ...]
+) -> None:
     """Before it is a VM nothing is left of it; afterwards it is one."""
     from vms.models import VM
 
     bases = files(engine)
     dies(engine, "qmclone:1")
-    for number, border in enumerate(("source read", "scsi0", "scsi1", "defined"), 1):
-        task = clone(engine, template, full=full)
+    for number, border in enumerate(("source read", *borders, "defined"), 1):
+        task = clone(engine, template, **params)
         died(engine)
         engine.start(PVELITE_FAULT=f"qmclone:{number + 1}")
         engine.end(task)
         if border != "defined":
-            assert (task.status, files(engine)) == ("error", bases), border
+            assert (task.status, files(engine), engine.qemus()) == ("error", bases, {}), border
             assert "Nothing of it is left" in task.message
             assert list(VM.everything.values_list("vmid", flat=True)) == [900]
     assert task.status == "ok", task.message
     plain(engine)
-    engine.do("qmstart", VM.objects.get(vmid=101))
+    vm = VM.objects.get(vmid=101)
+    if "start" in params:
+        assert vm.status == "running"
+    else:
+        engine.do("qmstart", vm)

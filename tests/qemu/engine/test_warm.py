@@ -248,8 +248,7 @@ def test_a_clone_without_an_identity_does_not_live(engine: Engine, template: VM)
 
     bases = files(engine)
     dies(engine, "qmclone:1")
-    borders = ("source read", "scsi0", "scsi1", "defined", "before the guest goes on", "goes on", "answered",
-               "introduced")  # fmt: skip
+    borders = "source read", "scsi0", "scsi1", "before the guest goes on", "goes on", "answered", "introduced"
     for number, border in enumerate(borders, 1):
         task = clone(engine, template, warm="1")
         died(engine)
@@ -257,9 +256,12 @@ def test_a_clone_without_an_identity_does_not_live(engine: Engine, template: VM)
         assert "Nothing of it is left" in engine.end(task, 60).message, border
         assert (engine.qemus(), files(engine), engine.run_files(101)) == ({}, bases, []), border
         assert list(VM.everything.values_list("vmid", flat=True)) == [900]
-    plain(engine)
-    vm = made(engine, clone(engine, template, warm="1"))
-    assert vm.status == "running"
+    task = clone(engine, template, warm="1")  # killed once it is a VM
+    died(engine)
+    engine.start()
+    assert engine.end(task, 60).status == "ok", task.message
+    vm = VM.objects.get(vmid=101)
+    assert (vm.status, vm.launch["config"]) == ("running", config(vm))
 
 
 def test_a_state_that_cannot_be_read(engine: Engine, template: VM) -> None:
