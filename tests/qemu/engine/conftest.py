@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from enginekit import Engine, database_at, layer_at, until
+from enginekit import Engine, database_at, layer_at, wipe
 
 
 @pytest.fixture(scope="module")
@@ -71,27 +67,3 @@ def small(engine: Engine) -> Iterator[Path]:
     finally:
         storage.delete()
         subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def wipe(engine: Engine) -> None:
-    """Back to an empty installation."""
-    from vms.models import VM, Task, Volume
-
-    if engine.process is None:
-        engine.start()
-    for pid in engine.qemus().values():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    until(
-        lambda: (
-            not VM.everything.exclude(status="stopped").exists()
-            and not Task.objects.filter(status__in=("queued", "running")).exists()
-        ),
-        "the worker has settled everything",
-        20,
-    )
-    VM.everything.all().delete()
-    Volume.objects.update(base=None)
-    Volume.objects.all().delete()
-    Task.objects.all().delete()
-    shutil.rmtree(engine.home / "local" / "images", ignore_errors=True)

@@ -254,3 +254,27 @@ def database_at(path: Path) -> Iterator[None]:
         connections["default"].close()
         settings["NAME"] = before
         connections["default"] = aside
+
+
+def wipe(engine: Engine) -> None:
+    """Back to an empty installation."""
+    from vms.models import VM, Task, Volume
+
+    if engine.process is None:
+        engine.start()
+    for pid in engine.qemus().values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(
+        lambda: (
+            not VM.everything.exclude(status="stopped").exists()
+            and not Task.objects.filter(status__in=("queued", "running")).exists()
+        ),
+        "the worker has settled everything",
+        20,
+    )
+    VM.everything.all().delete()
+    Volume.objects.update(base=None)
+    Volume.objects.all().delete()
+    Task.objects.all().delete()
+    shutil.rmtree(engine.home / "local" / "images", ignore_errors=True)

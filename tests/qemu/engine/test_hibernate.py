@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from enginekit import Engine
+from enginekit import Engine, until
 from faultkit import deaths, fill, go_on, held_at
 from guestkit.media import Media
 from guestkit.sleeper import inside, sleeper
@@ -45,9 +48,10 @@ def test_there_and_back(engine: Engine, warm: Callable[[], VM]) -> None:
     assert vm.saved["runningmachine"].startswith("pc-q35-")
     assert vm.saved["runningcpu"]
     assert "MiB of memory" in lines(task)
-    text = (engine.home / "nodes" / "pve1" / "qemu-server" / "100.conf").read_text().splitlines()
-    assert {"lock: suspended", f"vmstate: {vm.vmstate.volid}"} < set(text)
-    assert f"runningmachine: {vm.saved['runningmachine']}" in text
+    text = engine.home / "nodes" / "pve1" / "qemu-server" / "100.conf"
+    wanted = {"lock: suspended", f"vmstate: {vm.vmstate.volid}"}
+    until(lambda: wanted < set(text.read_text().splitlines()), "its text file says so")
+    assert f"runningmachine: {vm.saved['runningmachine']}" in text.read_text().splitlines()
     assert engine.end(engine.submit("qmresume", vm)).status == "ok"
     vm.refresh_from_db()
     assert (vm.status, vm.lock, vm.vmstate, vm.saved) == ("running", "", None, {})
@@ -103,13 +107,26 @@ def test_refused_before_anything_happens(engine: Engine) -> None:
         engine.submit("qmdiscard", vm)
 
 
+@contextmanager
+def slow(pid: int) -> Iterator[None]:
+    """A QEMU that takes its time to answer."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_cancelled_on_the_way(engine: Engine) -> None:
     """The guest goes on and no file is left."""
     vm = engine.vm(TINY)
     engine.do("qmstart", vm)
     task = held_at(engine, "qmsuspend:1", vm)
     queue.request_cancel(task)
-    go_on(engine)
+    with slow(engine.qemus()[vm.vmid]):
+        go_on(engine)
+        heard = time.monotonic() + 3  # the worker looks for cancellations every two seconds, bell or not
+        until(lambda: time.monotonic() > heard, "the worker has heard of it", 10)
     assert engine.end(task).status == "cancelled"
     engine.status(vm, "running")
     assert (vm.lock, vm.vmstate, vm.saved, engine.images()) == ("", None, {}, [])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clonekit import clone, config, died, dies, files, made, plain
-from enginekit import Engine
+from enginekit import Engine, wipe
 from guestkit.media import Media
 
 from vms.errors import ConfigError, ConfigErrors, StateError
@@ -77,7 +77,6 @@ def golden(engine: Engine, media: Media) -> VM:
 @pytest.fixture(scope="module")
 def warmed(installation: Engine, guest_media: Media, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a warm template consists of, made once: its rows as text, its files aside."""
-    from conftest import wipe  # type: ignore[import-not-found]
     from django.core import serializers
 
     from vms.models import VM, Disk, Nic, Volume
