@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,8 @@ class LiveGuest:
 
     ``status`` is what QEMU last said, ``shown`` what the row was last made to say. ``expected`` says why its
     end will be no accident, in words; ``over`` that it has ended and its row says so, or is about to.
-    ``held``: a task makes it stand still for a moment, which no row tells of.
+    ``held``: a task makes it stand still for a moment, which no row tells of. ``stored`` is called once a row
+    tells of this run.
     """
 
     vmid: int
@@ -62,6 +63,7 @@ class LiveGuest:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     watch: Watch | None = None
     follower: asyncio.Task[None] | None = None
+    stored: Callable[[], None] | None = None
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
     def store(self) -> None:
@@ -76,6 +78,8 @@ class LiveGuest:
         if self.over:
             rows.store_end(self.vm_id, self.vmid)
         self.loop.call_soon_threadsafe(self.kick.set)
+        if self.stored is not None:
+            self.loop.call_soon_threadsafe(self.stored)
 
 
 def marker_path(run_dir: Path, vmid: int) -> Path:

@@ -35,10 +35,12 @@ def store_status(vm_id: int, vmid: int, status: str) -> None:
     tell(vmid)
 
 
-def store_agent(vm_id: int, vmid: int, run_id: str, agent: Mapping[str, Any]) -> None:
-    """What the guest agent told, unless that run is over."""
-    VM.everything.filter(pk=vm_id, run_id=run_id).update(agent=dict(agent))
+def store_agent(vm_id: int, vmid: int, run_id: str, agent: Mapping[str, Any]) -> bool:
+    """What the guest agent told; False when the row does not tell of this run: not yet, or no longer."""
+    if not VM.everything.filter(pk=vm_id, run_id=run_id).update(agent=dict(agent)):
+        return False
     tell(vmid)
+    return True
 
 
 def store_end(vm_id: int, vmid: int, *, accident: str = "") -> None:

@@ -79,8 +79,8 @@ class Sampler:
             known.rest, known.pause = known.pause, min(2 * known.pause, LONGEST_PAUSE)
         if told == known.told or guest.over:
             return
-        known.told = told
-        await self._db(rows.store_agent, guest.vm_id, guest.vmid, run, told)
+        if await self._db(rows.store_agent, guest.vm_id, guest.vmid, run, told):
+            known.told = told
 
     @staticmethod
     async def _listened(guest: LiveGuest) -> bool | None:

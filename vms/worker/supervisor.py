@@ -70,6 +70,7 @@ class Supervisor:
         ``record`` gets ``observed``: the Unix time at which QEMU first said what state it is in.
         """
         guest = LiveGuest(vm.vmid, vm.pk, launched.running, record, self._agent(vm.vmid))
+        guest.stored = self.agents.set  # one that went on from saved memory has its agent already
         self._guests[vm.vmid] = guest
         self._listen(guest, launched.monitor)
         try:

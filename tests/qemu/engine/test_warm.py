@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clonekit import clone, config, died, dies, files, made, plain
-from enginekit import Engine, wipe
+from enginekit import Engine, until, wipe
 from guestkit.media import Media
 
 from vms.errors import ConfigError, ConfigErrors, StateError
@@ -149,6 +149,7 @@ def test_clones_go_on_as_somebody_else(engine: Engine, template: VM) -> None:
         assert vm.launch["config"]["scsi0"].startswith(f"local:900/base-900-disk-2.qcow2/{vm.vmid}/")
         assert "guest: random numbers: stirred" in log(task)
         assert "net0 is plugged in" in log(task)
+    until(lambda: VM.objects.filter(agent__up=True).count() == 2, "both agents are heard of")
     assert said[0].splitlines()[-1] != said[1].splitlines()[-1]
     inside(engine, 101, f"{SECOND}; echo mine | dd of=/dev/$disk bs=512 conv=sync 2>/dev/null; sync")
     assert inside(engine, 101, f"{SECOND}; head -c 4 /dev/$disk") == "mine"
