@@ -54,8 +54,9 @@ class WarmParams(Params):
         help="How long the guest may take to boot and become quiet.",
     )  # fmt: skip
     statestorage: str | None = opt(
-        "State storage", max_length=63, help="Where the memory is kept; beside the first disk without it."
-    )
+        "State storage", max_length=63, advanced=True,
+        help="Where the memory is kept; beside the first disk without it.",
+    )  # fmt: skip
 
 
 @operation("qmwarm", privilege="VM.Allocate", label="Warm up", params=WarmParams)
