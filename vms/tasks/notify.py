@@ -11,6 +11,9 @@ One background thread runs an event loop, so that any thread can send without wa
 from __future__ import annotations
 
 import asyncio
+import atexit
+import concurrent.futures
+import contextlib
 import logging
 import threading
 from collections.abc import Coroutine
@@ -24,6 +27,8 @@ GROUP = "hints"
 """Every browser's consumer is in this one group and filters by what its user may see."""
 COALESCE = 0.02
 SEND_LIMIT = 2.0
+FAREWELL = 1.0
+"""Seconds that the last hints of a process may take when it ends."""
 
 
 class Portal:
@@ -31,6 +36,7 @@ class Portal:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._topics: set[str] = set()
         self._silent = False
@@ -40,8 +46,32 @@ class Portal:
         with self._lock:
             if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="notify", daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="notify", daemon=True)
+                self._thread.start()
+                atexit.register(self.close)
             return self._loop
+
+    def close(self) -> None:
+        """Send what was said and end the thread.
+
+        A daemon thread that still runs when the interpreter ends is cut off wherever it is: in compiled
+        code that aborts the whole process, and ``qm`` would fail although its work was done.
+        """
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None or not thread.is_alive():
+            return
+        with contextlib.suppress(TimeoutError, RuntimeError, concurrent.futures.CancelledError):
+            asyncio.run_coroutine_threadsafe(self._drain(), loop).result(FAREWELL)
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(loop.stop)
+        thread.join(FAREWELL)
+
+    async def _drain(self) -> None:
+        """Wait for what is on its way."""
+        self._flush()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=FAREWELL)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` in the background. Never raises, never waits."""
