@@ -95,6 +95,9 @@ async def test_cancelled_in_the_middle(start: Start, short: Path) -> None:
             while (await guest.monitor.execute("query-migrate")).get("status") != "active":
                 await asyncio.sleep(0)
         work.cancel()
+        async with asyncio.timeout(10):  # reading before QEMU heard of it would let the save come to its end
+            while (await guest.monitor.execute("query-migrate")).get("status") == "active":
+                await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
             await drained(work, reader)
     finally:
