@@ -1,6 +1,7 @@
 """The rows. One noun a module; :mod:`vms.models.configuration` is the only writer of a VM's configuration."""
 
 from vms.models.access import AclEntry, AuditEntry
+from vms.models.backup import BackupJob
 from vms.models.disk import Disk
 from vms.models.metric import Metric
 from vms.models.nic import Nic
@@ -16,6 +17,7 @@ __all__ = [
     "VM",
     "AclEntry",
     "AuditEntry",
+    "BackupJob",
     "Disk",
     "Metric",
     "Nic",

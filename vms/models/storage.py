@@ -14,7 +14,7 @@ storage_name = RegexValidator(
 
 
 def default_content() -> list[str]:
-    return ["images", "iso", "import", "snippets"]
+    return ["images", "iso", "import", "snippets", "backup"]
 
 
 class Storage(models.Model):
@@ -22,14 +22,25 @@ class Storage(models.Model):
 
     class Kind(models.TextChoices):
         DIR = "dir", "Directory"
+        NFS = "nfs", "NFS or another mounted path"
+        BTRFS = "btrfs", "BTRFS"
+        LVMTHIN = "lvmthin", "LVM-thin"
+        ZFSPOOL = "zfspool", "ZFS"
+        RBD = "rbd", "RBD (Ceph)"
 
     name = models.CharField(max_length=63, unique=True, validators=[storage_name])
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.DIR)
     path = models.CharField(
-        max_length=500, help_text="Absolute path of the directory, the same on every node."
+        max_length=500, blank=True, help_text="Absolute path of the directory, the same on every node."
+    )
+    options = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='What this kind needs besides a path, under PVE\'s names: {"vgname": "pve"}.',
     )
     content = models.JSONField(
-        default=default_content, help_text='What may lie here: ["images", "iso", "import", "snippets"].'
+        default=default_content,
+        help_text='What may lie here: ["images", "iso", "import", "snippets", "backup"].',
     )
     shared = models.BooleanField(default=False, help_text="The same volumes are seen from every node.")
     enabled = models.BooleanField(default=True)
@@ -43,7 +54,13 @@ class Storage(models.Model):
 
     def facts(self) -> dict[str, Any]:
         """What a pure reader (:func:`vms.hardware.volume.resolve`) needs to know of it."""
-        return {"type": self.kind, "path": self.path, "content": list(self.content), "shared": self.shared}
+        return {
+            **self.options,
+            "type": self.kind,
+            "path": self.path,
+            "content": list(self.content),
+            "shared": self.shared,
+        }
 
 
 class StorageStatus(models.Model):
@@ -79,6 +96,8 @@ class Volume(models.Model):
     ``import/debian-12.qcow2`` for an image that disks are made from.
     ``vmid`` is the owner (the number in the name): only its destroy removes the volume.
     ``base`` is the read-only volume a linked clone lies on; it stays while a clone needs it.
+    ``notes``, ``protected``, ``made`` and ``checked`` are a backup's: what its maker wrote, that neither
+    retention nor a person removes it, when it was begun, and when it was last verified.
     ``present`` is false once a scan no longer finds the file; the row stays, so that the error can say so.
     """
 
@@ -86,6 +105,7 @@ class Volume(models.Model):
         IMAGES = "images", "Disk image"
         ISO = "iso", "ISO image"
         IMPORT = "import", "Image to import"
+        BACKUP = "backup", "Backup"
 
     storage = models.ForeignKey(Storage, on_delete=models.PROTECT, related_name="volumes")
     node = models.ForeignKey(
@@ -101,6 +121,12 @@ class Volume(models.Model):
     )
     present = models.BooleanField(default=True)
     sha256 = models.CharField(max_length=64, blank=True)
+    used = models.BigIntegerField(default=0, help_text="Bytes it takes on the storage.")
+    notes = models.TextField(blank=True)
+    protected = models.BooleanField(default=False)
+    made = models.DateTimeField(null=True, blank=True)
+    checked = models.DateTimeField(null=True, blank=True)
+    verdict = models.CharField(max_length=500, blank=True, help_text="ok, or what is wrong with it.")
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from vms.errors import StorageError
 
 DiskFormat = Literal["qcow2", "raw"]
-Content = Literal["images", "iso", "import"]
+Content = Literal["images", "iso", "import", "backup"]
 
 _STORAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,98}[A-Za-z0-9]")
 
