@@ -118,7 +118,7 @@ async def test_somebody_who_is_no_qemu(short: Path) -> None:
 
     server = await asyncio.start_unix_server(chatter, short / "s")
     with pytest.raises(MonitorError):
-        await Monitor.connect(short / "s", timeout=2)
+        await Monitor.connect(short / "s", timeout=10)
     ours, theirs = socket.socketpair()
     theirs.close()
     with pytest.raises(MonitorError):
@@ -152,7 +152,7 @@ async def test_death_in_the_middle_is_outcome_unknown(up: Launched) -> None:
     os.kill(up.running.pid, signal.SIGKILL)
     with pytest.raises(OutcomeUnknown, match="ended before its answer"):
         await waiting
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         await up.monitor.wait_closed()
 
 

