@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from vms.config.vmconfig import VMConfig
-from vms.errors import ConfigError
+from vms.errors import ConfigError, ConfigErrors
 from vms.hardware import known
 from vms.hardware.cpu import Cpu
 from vms.hardware.cpumodel import is_32bit
@@ -19,6 +19,13 @@ from vms.schema.option import shown
 
 LARGEST_DISK = 131072
 """GiB; what the wizard's size field takes, and more than any image format here holds."""
+
+
+def check_config(mapping: Mapping[str, str]) -> None:
+    """Syntax of every value and the rules between them. Raises :class:`ConfigErrors`."""
+    errors = relation_errors(VMConfig.parse(mapping))
+    if errors:
+        raise ConfigErrors(errors)
 
 
 def relation_errors(config: VMConfig) -> list[ConfigError]:

@@ -117,16 +117,6 @@ class VMConfig:
         }
 
 
-def check_config(mapping: Mapping[str, str]) -> None:
-    """Syntax of every value and the rules between them. Raises :class:`ConfigErrors`."""
-    from vms.config.relations import relation_errors  # it reads VMConfig
-
-    config = VMConfig.parse(mapping)
-    errors = relation_errors(config)
-    if errors:
-        raise ConfigErrors(errors)
-
-
 def free_slot(mapping: Mapping[str, str], name: str) -> str:
     """The lowest unused key of a slot kind. Raises :class:`ConfigError` when all are taken."""
     for slot in SLOTS:
@@ -138,4 +128,4 @@ def free_slot(mapping: Mapping[str, str], name: str) -> str:
     raise ConfigError(name, f"all places for {name} are taken")
 
 
-__all__ = ["VMConfig", "check_config", "free_slot", "parse_value", "slot_of"]
+__all__ = ["VMConfig", "free_slot", "parse_value", "slot_of"]

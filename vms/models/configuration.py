@@ -16,8 +16,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import Prefetch
 from django.dispatch import Signal
 
+from vms.config.relations import check_config
 from vms.config.secrets import kept_secret
-from vms.config.vmconfig import check_config
 from vms.errors import ConfigError, ConfigErrors, StateError
 from vms.hardware import part_of, slot_of
 from vms.models.disk import GIB, Disk

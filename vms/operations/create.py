@@ -17,7 +17,7 @@ from django.db import transaction
 
 from vms import access
 from vms.config.creation import complete
-from vms.config.vmconfig import check_config
+from vms.config.relations import check_config
 from vms.errors import ConfigError, ConfigErrors, StateError, StorageError, VMError
 from vms.models import VM, Disk, Storage, StorageStatus, Volume
 from vms.models.configuration import NEW_SEED, config_of, save_config, size_text

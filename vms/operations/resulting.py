@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from vms.config import sshkeys
+from vms.config.relations import check_config
 from vms.config.rules import Finding, findings
 from vms.config.seeds import named
 from vms.config.upkeep import applied, is_seed, is_unused, volume_of
-from vms.config.vmconfig import VMConfig, check_config, parse_value
+from vms.config.vmconfig import VMConfig, parse_value
 from vms.errors import ConfigError, ConfigErrors, StateError
 from vms.hardware import is_drive
 from vms.models import VM, Disk, StorageStatus

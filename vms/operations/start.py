@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vms.config.relations import check_config
 from vms.config.rules import findings
-from vms.config.vmconfig import VMConfig, check_config
+from vms.config.vmconfig import VMConfig
 from vms.errors import (
     ConfigError,
     ConfigErrors,

@@ -16,7 +16,8 @@ from random import Random
 import pytest
 
 from vms.config import conffile
-from vms.config.vmconfig import VMConfig, check_config
+from vms.config.relations import check_config
+from vms.config.vmconfig import VMConfig
 from vms.errors import VMError
 from vms.hardware import OPTIONS, SLOTS
 from vms.hardware.context import LaunchContext, NodeFacts, RuntimePaths

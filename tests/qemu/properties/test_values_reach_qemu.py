@@ -16,8 +16,9 @@ from guestkit.lab import Lab
 from guestkit.report import CACHE, Report
 from properties.values import PIECES, Draw, board
 
+from vms.config.relations import check_config
 from vms.config.rules import findings
-from vms.config.vmconfig import VMConfig, check_config
+from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, ConfigErrors
 from vms.hardware.drive import Drive
 

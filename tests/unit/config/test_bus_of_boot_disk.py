@@ -14,7 +14,7 @@ from vms.config.busmove import (
     switched,
     undone,
 )
-from vms.config.vmconfig import check_config
+from vms.config.relations import check_config
 from vms.errors import ConfigError
 
 WINDOWS = {

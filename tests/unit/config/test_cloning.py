@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from vms.config.cloning import cloned, copy_name
-from vms.config.vmconfig import check_config
+from vms.config.relations import check_config
 
 SOURCE = {
     "name": "web",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vms.config.creation import complete
+from vms.config.relations import check_config
 from vms.config.rules import findings
-from vms.config.vmconfig import VMConfig, check_config
+from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigErrors
 from vms.hardware.context import NodeFacts
 

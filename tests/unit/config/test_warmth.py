@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from vms.config.identity import IDENTITY, READY, host_name, machine_id
-from vms.config.vmconfig import check_config
+from vms.config.relations import check_config
 from vms.config.warmth import lean, misfits, node_words, refusals, shape
 from vms.hardware.context import NodeFacts
 
