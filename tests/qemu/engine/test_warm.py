@@ -62,13 +62,15 @@ def inside(engine: Engine, vmid: int, script: str) -> str:
 
 
 def golden(engine: Engine, media: Media) -> VM:
-    """Template 900, its first disk the test guest's own."""
+    """Template 900, its first disk the test guest's own, its second one an empty file system."""
     from vms.models import Volume
 
     vm = engine.draft(CONFIG, vmid=900)
     engine.do("qmcreate", vm)
     disk = engine.home / "local" / "images" / "900" / "vm-900-disk-0.qcow2"
     subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", media.disk, disk], check=True)
+    second = disk.with_name("vm-900-disk-1.raw")
+    subprocess.run(["mkfs.ext4", "-q", "-F", second], check=True)
     Volume.objects.filter(name="900/vm-900-disk-0.qcow2").update(size=media.disk.stat().st_size)
     engine.do("qmtemplate", vm)
     return vm
@@ -167,6 +169,43 @@ def test_clones_go_on_as_somebody_else(engine: Engine, template: VM) -> None:
     assert files(engine) == ["900/base-900-disk-0.qcow2", "900/base-900-disk-1.raw"]
     engine.end(engine.submit("qmdestroy", template, now="1"))
     assert files(engine) == []
+
+
+WRITES = """
+modprobe ext4
+mkdir -p /data
+mount -t ext4 /dev/$disk /data
+(while :; do echo $((n += 1)) > /data/new; mv /data/new /data/$((n % 50)); done) > /dev/null 2>&1 &
+until [ -e /data/20 ]; do sleep 0.05; done
+"""
+
+
+def goes_on(engine: Engine) -> None:
+    before = inside(engine, 101, "cat /data/1").strip()
+    inside(engine, 101, f"until [ $(cat /data/1) -gt {before} ]; do sleep 0.05; done")
+
+
+def test_a_guest_that_writes_is_copied_at_one_moment(engine: Engine, template: VM) -> None:
+    """Its agent freezes its file systems for it: the copy's is whole and was left in order.
+
+    A worker that dies just then leaves it frozen; the next one ends that.
+    """
+    vm = made(engine, clone(engine, template, 101, warm="1"))
+    inside(engine, 101, f"{SECOND}\n{WRITES}")
+    dies(engine, "qmclone:6")  # while all is still
+    task = clone(engine, vm, 102, full="1")
+    died(engine)
+    engine.start()
+    assert "Nothing of it is left" in engine.end(task).message
+    goes_on(engine)
+    task = clone(engine, vm, 102, full="1", format="raw")
+    made(engine, task)
+    assert "1 file systems frozen for the moment of the copy" in log(task)
+    copied = engine.home / "local" / "images" / "102" / "vm-102-disk-1.raw"
+    checked = subprocess.run(["e2fsck", "-fn", copied], stdout=subprocess.PIPE, text=True)
+    assert checked.returncode == 0, checked.stdout
+    assert "recovering journal" not in checked.stdout
+    goes_on(engine)
 
 
 def test_a_cold_clone_of_a_warm_template_is_pristine(engine: Engine, template: VM) -> None:
