@@ -34,6 +34,10 @@ if [ -e /etc/machine-id ]; then
   echo "$id" >/etc/machine-id && echo "machine id: new"
   [ -f /var/lib/dbus/machine-id ] && [ ! -L /var/lib/dbus/machine-id ] && echo "$id" >/var/lib/dbus/machine-id
 fi
+# Those that read it once and keep it: what a DHCP server knows a network manager by is made of it.
+if [ -e /etc/machine-id ] && command -v systemctl >/dev/null; then
+  systemctl try-restart systemd-journald systemd-networkd NetworkManager 2>/dev/null
+fi
 rm -f /var/lib/dhcp/*.leases /var/lib/NetworkManager/*.lease /run/systemd/netif/leases/* 2>/dev/null
 seed=/var/lib/systemd/random-seed
 [ -e $seed ] && dd if=/dev/urandom of=$seed bs=512 count=1 2>/dev/null
@@ -60,6 +64,30 @@ exit 0
 """
 """Waits until a guest has finished booting; says ``reseeds`` when its clones get random numbers of their own
 at once: by a kernel that hears of a new generation ID, or by a program that can ask for it."""
+
+
+SETTINGS = r"""
+command -v cloud-init >/dev/null || exit 0
+{
+  command -v udevadm && udevadm settle -t 10
+  cloud-init clean
+  cloud-init init --local || failed=1
+  if command -v netplan; then netplan apply
+  elif command -v ifup; then ifup -a
+  else systemctl try-restart systemd-networkd NetworkManager
+  fi
+  cloud-init init || failed=1
+  cloud-init modules --mode=config || failed=1
+  cloud-init modules --mode=final || failed=1
+} >/dev/null 2>&1
+if [ -n "$failed" ]; then
+  echo "a stage of cloud-init failed; /var/log/cloud-init.log in the guest has it" >&2
+  exit 9
+fi
+echo "cloud-init: settings applied"
+"""
+"""What cloud-init does at a boot, done to a guest that did not boot: it reads the clone's own drive as if it
+were the first one it ever saw, and sets up the network cards that came a moment ago."""
 
 
 def host_name(name: str) -> str:

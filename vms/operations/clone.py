@@ -96,6 +96,8 @@ class Clone(Operation):
             await to_the_end(settle(ctx, plan, made, mapping))
         except VMError as error:
             raise StateError(f"clone failed: {error}", hint=error.hint) from error
+        if plan.state is not None and plan.seeded:
+            await warmclone.finish(ctx)
 
     async def resume(self, ctx: Context) -> None:
         """Well when the VM was there already; else nothing is left, its number included."""
@@ -137,7 +139,7 @@ async def begin(ctx: Context, plan: Plan, born: VM) -> None:
     A boot that fails is a warning, the clone being there; a warm one is no clone before it runs and is told.
     """
     cold = ctx.params.start and plan.state is None
-    if not cold and any(piece.how == "seed" for piece in plan.pieces):
+    if not cold and plan.seeded:
         await write_seed(ctx, born)
     if plan.state is not None:
         await warmclone.begin(ctx, born, plan.state)

@@ -98,6 +98,11 @@ class Plan:
         return (piece for piece in self.pieces if piece.how != "keep")
 
     @property
+    def seeded(self) -> bool:
+        """Whether the clone has a cloud-init drive."""
+        return any(piece.how == "seed" for piece in self.pieces)
+
+    @property
     def storages(self) -> dict[str, Storage]:
         """Where volumes are made, by name."""
         return {piece.storage.name: piece.storage for piece in self.made() if piece.storage is not None}

@@ -20,8 +20,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from vms import access
-from vms.config.seeds import drive_of
-from vms.config.vmconfig import VMConfig
 from vms.config.warmth import lean, node_words, refusals, shape
 from vms.errors import ConfigError, ConfigErrors, StateError, StorageError
 from vms.models import VM, Storage, Volume
@@ -190,8 +188,6 @@ async def boot(ctx: Context, vm: VM, mapping: Mapping[str, str], overlays: Overl
     await ctx.db(guest.store)
     ctx.step("started")
     await warmguest.settle(ctx, guest, ctx.params.timeout or BOOT_TIMEOUT)
-    if drive_of(VMConfig.parse(mapping)):
-        await ctx.warn("a warm clone reads its own cloud-init settings at its first reboot, not before")
     ctx.step("quiet")
     return guest
 

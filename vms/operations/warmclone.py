@@ -17,7 +17,7 @@ from vms.operations.inmemory import without_cards
 from vms.operations.memory import Saved
 from vms.operations.start import bring_up
 from vms.operations.steps import Branch
-from vms.operations.warmguest import introduce
+from vms.operations.warmguest import apply_settings, introduce
 
 
 async def begin(ctx: Context, born: VM, state: Saved) -> None:
@@ -36,6 +36,14 @@ async def begin(ctx: Context, born: VM, state: Saved) -> None:
     await introduce(ctx, guest, born)
     guest.record = {**guest.record, "config": config_of(born)}  # what was plugged in is part of the run
     ctx.services.note_launch(born.vmid, guest.record)
+
+
+async def finish(ctx: Context) -> None:
+    """The clone is a VM and runs. What is left is its cloud-init's, and no reason to take it back."""
+    guest = ctx.services.guest(ctx.vm.vmid)
+    if guest is not None:
+        await ctx.db(guest.store)
+        await apply_settings(ctx, guest)
 
 
 async def over(ctx: Context) -> None:

@@ -7,7 +7,7 @@ import secrets
 import time
 from pathlib import Path
 
-from vms.config.identity import IDENTITY, READY, host_name, machine_id
+from vms.config.identity import IDENTITY, READY, SETTINGS, host_name, machine_id
 from vms.config.pending import How, Verdict
 from vms.config.warmth import lean
 from vms.errors import MonitorError, OutcomeUnknown, StateError
@@ -25,6 +25,8 @@ FIRST_ANSWER = 30.0
 """Seconds a clone's agent gets to answer after the guest goes on; it takes a fraction of one."""
 TELLING = 180.0
 """Seconds a guest may take over its new identity: making SSH keys is slow without KVM."""
+APPLYING = 900.0
+"""Seconds a guest may take over its cloud-init settings, which may install packages."""
 _LOOK = 0.02
 
 
@@ -38,7 +40,7 @@ async def settle(ctx: Context, guest: Guest, timeout: float) -> None:
             await ctx.progress(None, "waiting for the guest's agent")
             await answering(ctx, guest)
             await ctx.progress(None, "waiting until the guest is quiet")
-            said = await tell(guest, READY)
+            said = await tell(guest, READY, timeout=timeout)
             await quiet(guest.running.pid)
     except TimeoutError:
         raise StateError(
@@ -91,11 +93,13 @@ async def tell(
             while not status.exited:
                 await asyncio.sleep(_LOOK)
                 status = await guest.agent.run_status(pid)
+    except TimeoutError:
+        raise StateError(f"the guest did not do what it was told within {timeout:g} seconds") from None
     except (MonitorError, OutcomeUnknown) as error:
         raise StateError(f"the guest's agent did not do what it was told: {error}") from error
     if status.exit_code != 0:
         words = (status.stderr or status.stdout).decode(errors="replace").strip()[-500:]
-        raise StateError(f"the guest could not be told who it is (exit code {status.exit_code}): {words}")
+        raise StateError(f"the guest did not do what it was told (exit code {status.exit_code}): {words}")
     return status.stdout.decode(errors="replace")
 
 
@@ -127,3 +131,15 @@ async def introduce(ctx: Context, guest: Guest, vm: VM) -> None:
         await machine.change(Change(nic.slot, before, after), Verdict(How.PLUG))
         await ctx.log(f"{nic.slot} is plugged in")
         before = after
+
+
+async def apply_settings(ctx: Context, guest: Guest) -> None:
+    """Let a guest's cloud-init read its drive as at a first boot. A guest that fails at it is a warning."""
+    await ctx.progress(None, "the guest applies its cloud-init settings")
+    try:
+        said = await tell(guest, SETTINGS, timeout=APPLYING)
+    except StateError as error:
+        await ctx.warn(f"the cloud-init settings take effect at the next boot: {error}")
+        return
+    if said:
+        await ctx.log(f"guest: {said.strip()}")

@@ -184,7 +184,8 @@ def cloning(request: HttpRequest, pk: int) -> HttpResponse:
     if task.type != "qmclone":
         return go(request, reverse("vms:task", args=[task.pk]))
     done = VM.objects.filter(pk=task.vm_id).first() if task.vm_id else None
-    if task.status in (Task.Status.OK, Task.Status.WARNINGS) and done is not None:
+    there = task.status in (Task.Status.OK, Task.Status.WARNINGS)
+    if done is not None and (there or done.running):  # a warm one may still be at its settings
         return go(request, landing(done))
     again = reverse("vms:vm_clone", args=[source]) if (source := task.params.get("clone-of")) else ""
     context = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from vms.config.identity import IDENTITY, READY, host_name, machine_id
+from vms.config.identity import IDENTITY, READY, SETTINGS, host_name, machine_id
 from vms.config.relations import check_config
 from vms.config.warmth import lean, misfits, node_words, refusals, shape
 from vms.hardware.context import NodeFacts
@@ -110,8 +111,56 @@ def test_what_cannot_be_kept_warm(change: dict[str, str], key: str) -> None:
 
 
 def test_the_scripts_are_shell() -> None:
-    for script in (IDENTITY, READY):
+    for script in (IDENTITY, READY, SETTINGS):
         subprocess.run(["/bin/sh", "-n"], input=script.encode(), check=True)
+
+
+@pytest.mark.parametrize(
+    ("there", "done"),
+    [
+        ([], []),
+        (
+            ["cloud-init", "netplan", "udevadm"],
+            ["udevadm settle -t 10", "cloud-init clean", "cloud-init init --local", "netplan apply"],
+        ),
+        (["cloud-init", "ifup"], ["cloud-init clean", "cloud-init init --local", "ifup -a"]),
+        (
+            ["cloud-init", "systemctl"],
+            ["cloud-init clean", "cloud-init init --local",
+             "systemctl try-restart systemd-networkd NetworkManager"],
+        ),
+    ],
+)  # fmt: skip
+def test_cloud_init_settings_are_applied_as_at_a_boot(
+    tmp_path: Path, there: list[str], done: list[str]
+) -> None:
+    """Its stages in their order, the network set up after the first by what the guest has for it."""
+    for name in there:
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/log\n')
+        program.chmod(0o755)
+    said = subprocess.run(
+        ["/bin/sh", "-c", SETTINGS],
+        env={"PATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    later = ["cloud-init init", "cloud-init modules --mode=config", "cloud-init modules --mode=final"]
+    lines = (tmp_path / "log").read_text().splitlines() if there else []
+    assert lines == (done + later if there else [])
+    assert said.stdout == ("cloud-init: settings applied\n" if there else "")
+
+
+def test_a_stage_of_cloud_init_that_fails_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "cloud-init"
+    program.write_text('#!/bin/sh\n[ "$1" != modules ]\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", "-c", SETTINGS], env={"PATH": str(tmp_path)}, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 9
+    assert "a stage of cloud-init failed" in done.stderr
 
 
 def test_names_and_numbers() -> None:

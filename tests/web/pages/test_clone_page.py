@@ -96,6 +96,7 @@ def test_a_clone_is_asked_for_and_watched(template: VM, boss: Client) -> None:
     Disk.objects.create(vm=target, slot="ide2", volume=seed, media="cdrom")
     assert boss.get(f"/clones/{task.pk}").headers["Location"] == "/vms/120/cloudinit"
     VM.objects.filter(pk=target.pk).update(status="running")
+    Task.objects.filter(pk=task.pk).update(status="running")
     assert boss.get(f"/clones/{task.pk}").headers["Location"] == "/vms/120"
 
 
