@@ -14,7 +14,7 @@ from vms.models import Node, Pool, Storage, StorageStatus, Volume
 
 CONTENT = (
     ("images", "Disk images"), ("iso", "ISO images"), ("import", "Images to import"),
-    ("snippets", "Snippets"),
+    ("snippets", "Snippets"), ("backup", "Backups"),
 )  # fmt: skip
 
 

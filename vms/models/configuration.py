@@ -263,6 +263,8 @@ class _Split:
         if content == Volume.Content.IMPORT:
             text = "is an image to import, no disk; write STORAGE:0,import-from=VOLUME"
             self.errors.append(ConfigError(key, text, part="file"))
+        if content == Volume.Content.BACKUP:
+            self.errors.append(ConfigError(key, "is a backup, no disk; restore it", part="file"))
         if content == Volume.Content.ISO and disk.media != "cdrom":
             self.errors.append(
                 ConfigError(key, "an ISO image goes into a CD drive; add media=cdrom", part="media")

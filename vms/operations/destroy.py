@@ -164,7 +164,8 @@ def forget(vm: VM, volume: Volume) -> None:
 def erase(vm: VM) -> None:
     """The rows of the VM, and the rights given on it: a later VM of this number inherits nothing."""
     with transaction.atomic():
-        Volume.objects.filter(vmid=vm.vmid, disks=None, clones=None, node__in=(vm.node_id,)).delete()
+        rows = Volume.objects.filter(vmid=vm.vmid, disks=None, clones=None, node__in=(vm.node_id,))
+        rows.exclude(content=Volume.Content.BACKUP).delete()
         AclEntry.objects.filter(path=vm.path).delete()
         VM.everything.filter(pk=vm.pk).delete()
         transaction.on_commit(lambda: mirror.remove(vm.node.name, vm.vmid))

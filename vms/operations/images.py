@@ -86,6 +86,8 @@ def source(disk: Disk, volid: str, node: Node) -> Volume:
         raise ConfigError(disk.slot, f"there is no image '{volid}'; upload it or rescan", part=OPTION)
     if volume.content == Volume.Content.ISO:
         raise ConfigError(disk.slot, "an ISO image goes into a CD drive", part=OPTION)
+    if volume.content == Volume.Content.BACKUP:
+        raise ConfigError(disk.slot, f"'{volid}' is a backup; restore it", part=OPTION)
     if volume.vmid is not None:
         owner = VM.objects.filter(vmid=volume.vmid).first()
         if owner is not None and owner.running:

@@ -21,7 +21,8 @@ def keep_volume(storage: Storage, node: Node, found: base.Volume) -> Volume:
     name = found.volid.partition(":")[2]
     values: dict[str, Any] = {
         "content": found.content, "format": found.format, "size": found.size, "vmid": found.vmid,
-        "base": base_row(storage, node, found), "present": True,
+        "base": base_row(storage, node, found), "present": True, "used": found.used, "made": found.made,
+        "notes": found.notes, "protected": found.protected,
     }  # fmt: skip
     row, _ = Volume.objects.update_or_create(
         storage=storage, node=None if storage.shared else node, name=name, defaults=values

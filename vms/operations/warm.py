@@ -147,7 +147,8 @@ def forget(vm: VM) -> None:
     before, storages = vm.saved.get("before", []), vm.saved.get("storages", [])
     with transaction.atomic():
         VM.everything.filter(pk=vm.pk).update(vmstate=None, saved={})
-        rows = Volume.objects.filter(vmid=vm.vmid, storage__name__in=storages, disks=None, clones=None)
+        made = Volume.objects.filter(vmid=vm.vmid, storage__name__in=storages, content=Volume.Content.IMAGES)
+        rows = made.filter(disks=None, clones=None)
         for row in rows.select_related("storage"):
             if row.volid not in before:
                 row.delete()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -22,11 +23,12 @@ _STORAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,98}[A-Za-z0-9]")
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """One disk image, ISO or image to import.
+    """One disk image, ISO, image to import or backup.
 
     ``size`` is what a guest sees, ``used`` what it takes on the storage, both in bytes; ``vmid`` is
     the owner's, ``None`` for what a library holds. ``path`` is where this node finds it. ``base`` is the
-    volume id of the read-only volume below a linked clone, empty for what stands alone.
+    volume id of the read-only volume below a linked clone, empty for what stands alone. ``made``, ``notes``
+    and ``protected`` are a backup's: when it was begun, and what stands beside its archive.
     """
 
     volid: str
@@ -37,6 +39,9 @@ class Volume:
     path: Path
     vmid: int | None = None
     base: str = ""
+    made: datetime | None = None
+    notes: str = ""
+    protected: bool = False
 
     @property
     def name(self) -> str:
@@ -152,7 +157,13 @@ class Storage(Protocol):
         """The names of the snapshots inside a disk, also while a guest has it open."""
 
     async def free(self, volid: str) -> None:
-        """Delete a volume for good. One that is gone already is no error."""
+        """Delete a volume for good. One that is gone already is no error. A protected backup is refused."""
+
+    async def write_notes(self, volid: str, text: str) -> None:
+        """Put a backup's notes beside its archive; empty ones are taken away."""
+
+    async def protect(self, volid: str, protected: bool) -> None:
+        """Say of a backup that nothing may remove it, or that something may again."""
 
     def path(self, volid: str) -> Path:
         """Where the volume is, without looking."""

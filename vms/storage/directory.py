@@ -36,6 +36,8 @@ class DirectoryStorage(Copying):
             volume = self.describe(path, descriptor)
             if volume.content == "import":
                 raise StorageError(f"'{volume.volid}' is an image to import, no disk; import it first")
+            if volume.content == "backup":
+                raise StorageError(f"'{volume.volid}' is a backup, no disk; restore it")
             if volume.content == "iso":
                 self._check_readable(volume, descriptor)
                 return volume

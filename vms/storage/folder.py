@@ -9,6 +9,7 @@
     ROOT/images/101/vm-101-state-one.raw    volume  NAME:101/vm-101-state-one.raw
     ROOT/template/iso/debian.iso            volume  NAME:iso/debian.iso
     ROOT/import/debian-12.qcow2             volume  NAME:import/debian-12.qcow2
+    ROOT/dump/vzdump-qemu-101-….tar.zst     volume  NAME:backup/vzdump-qemu-101-….tar.zst
 
 A linked clone is known by the backing file in its header: only the base its name says, spelled as we spell
 it, is one. No volume is a symlink, a FIFO, a device or a file with a second name.
@@ -24,10 +25,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vms.errors import StorageError
+from vms.storage import dump
 from vms.storage.base import Content, Finding, Listing, StorageStatus, Volume, split_volid
 from vms.storage.header import Header, check_import, check_plain, inspect
 from vms.storage.names import (
     IMPORT_SUFFIXES,
+    backup_begun,
     base_below,
     gib,
     image_name,
@@ -66,13 +69,18 @@ class Folder:
         return self.root / "import"
 
     @property
+    def dump_folder(self) -> Path:
+        """Where the archives of backups lie, and what stands beside each."""
+        return self.root / "dump"
+
+    @property
     def images(self) -> Path:
         """Where each VM has a folder for its disks."""
         return self.root / "images"
 
     def folder(self, content: Content) -> Path:
         """Where a library's files of one content lie. Raises :class:`KeyError` for disk images."""
-        return {"iso": self.iso_folder, "import": self.import_folder}[content]
+        return {"iso": self.iso_folder, "import": self.import_folder, "backup": self.dump_folder}[content]
 
     def path(self, volid: str) -> Path:
         """Where the volume is. Raises :class:`StorageError` for a name that is none of ours."""
@@ -83,6 +91,8 @@ class Folder:
             return self.iso_folder / name[4:]
         if name.startswith("import/") and is_import_name(name[7:]):
             return self.import_folder / name[7:]
+        if name.startswith("backup/") and backup_begun(name[7:]):
+            return self.dump_folder / name[7:]
         if image_name(name):
             return self.images / "/".join(name.split("/")[-2:])
         raise StorageError(f"'{name[:200]}' is no name of a disk or an ISO on storage '{self.name}'")
@@ -93,6 +103,8 @@ class Folder:
             return f"{self.name}:iso/{path.name}"
         if path.parent == self.import_folder:
             return f"{self.name}:import/{path.name}"
+        if path.parent == self.dump_folder:
+            return f"{self.name}:backup/{path.name}"
         return f"{self.name}:{f'{lower}/' if lower else ''}{path.relative_to(self.images)}"
 
     # ---- health and room
@@ -161,6 +173,8 @@ class Folder:
 
     def describe(self, path: Path, descriptor: int) -> Volume:
         """What an open file is, by its place and its header."""
+        if path.parent == self.dump_folder:
+            return dump.describe(self.volid(path), path, descriptor)
         found = os.fstat(descriptor)
         contents: dict[Path, Content] = {self.iso_folder: "iso", self.import_folder: "import"}
         content = contents.get(path.parent, "images")
@@ -223,6 +237,9 @@ class Folder:
                 return None
             if not is_import_name(path.name):
                 return Finding(path, "its name may hold only letters, digits and . _ + -; rename it")
+        elif content == "backup":
+            if not backup_begun(path.name):
+                return dump.left_over(path)
         elif not image_name(f"{path.parent.name}/{path.name}"):
             return None
         try:

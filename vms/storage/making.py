@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vms.errors import StorageError
 from vms.host.paths import make_folder
-from vms.storage import image
+from vms.storage import dump, image
 from vms.storage.base import DiskFormat, Volume
 from vms.storage.folder import Folder, opened
 from vms.storage.header import Header, check_foreign, inspect
@@ -35,7 +35,7 @@ class Making(Folder):
     def make_folders(self) -> None:
         """:meth:`prepare` for who has no event loop."""
         folders = (self.images, self.root / "template", self.iso_folder, self.import_folder)
-        for folder in (self.root, *folders):
+        for folder in (self.root, *folders, self.dump_folder):
             _ensure(folder)
 
     async def allocate(self, vmid: int, size: int, fmt: DiskFormat, *, room: int | None = None) -> Volume:
@@ -166,9 +166,30 @@ class Making(Folder):
     async def free(self, volid: str) -> None:
         """Delete a volume for good; never a base that clones lie on. One that is gone already is no error."""
         path = self.path(volid)
+        if path.parent == self.dump_folder:
+            await asyncio.to_thread(dump.remove, path)
+            return
         if is_base(volid.partition(":")[2]):
             await asyncio.to_thread(self.check_unused, path, volid)
         await asyncio.to_thread(self.remove, path)
+
+    # ---- beside a backup
+
+    async def write_notes(self, volid: str, text: str) -> None:
+        """Put a backup's notes beside its archive; empty ones are taken away."""
+        await asyncio.to_thread(dump.write_notes, self._archive(volid), text)
+
+    async def protect(self, volid: str, protected: bool) -> None:
+        """Say of a backup that nothing may remove it, or that something may again."""
+        await asyncio.to_thread(dump.protect, self._archive(volid), protected)
+
+    def _archive(self, volid: str) -> Path:
+        path = self.path(volid)
+        if path.parent != self.dump_folder:
+            raise StorageError(f"'{volid}' is no backup")
+        return path
+
+    # ---- deleting, continued
 
     def check_unused(self, path: Path, volid: str) -> None:
         """Raise :class:`StorageError` while linked clones need a base."""

@@ -3,6 +3,10 @@
 A linked clone's volume name is two file names, its base's and its own, as in Proxmox VE::
 
     900/base-900-disk-0.qcow2/101/vm-101-disk-0.qcow2       file images/101/vm-101-disk-0.qcow2
+
+A backup says whose it is and when it was begun, in UTC, so that it means the same on every node::
+
+    backup/vzdump-qemu-101-2026_11_27-02_00_00.tar.zst      file dump/vzdump-qemu-101-…
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from datetime import UTC, datetime
 
 _VMID = r"[1-9][0-9]{2,8}"
 _BASE = rf"(?P<lower>(?P<lowerid>{_VMID})/base-(?P=lowerid)-disk-[0-9]{{1,4}}\.(?:qcow2|raw))"
@@ -27,6 +32,14 @@ IMPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.(qcow2|raw|img|vmdk)", r
 ISO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.[iI][sS][oO]")
 ISO_NAME_LENGTH = 120
 IMPORT_SUFFIXES = (".qcow2", ".raw", ".img", ".vmdk")
+BACKUP_NAME = re.compile(
+    rf"vzdump-qemu-(?P<vmid>{_VMID})-(?P<begun>[0-9]{{4}}_[0-9]{{2}}_[0-9]{{2}}-[0-9]{{2}}_[0-9]{{2}}_[0-9]{{2}})"
+    r"\.(?P<fmt>tar\.zst|tar)"
+)
+_BEGUN = "%Y_%m_%d-%H_%M_%S"
+NOTES, PROTECTED, LOG = ".notes", ".protected", ".log"
+"""Added to an archive's file name for what stands beside it: UTF-8 text, an empty file, its task's log."""
+SIDECARS = (NOTES, PROTECTED, LOG)
 
 
 def is_iso_name(name: str) -> bool:
@@ -37,6 +50,33 @@ def is_iso_name(name: str) -> bool:
 def is_import_name(name: str) -> bool:
     """Whether an image to import may be called so, by the same rules; its ending says what it is."""
     return len(name) <= ISO_NAME_LENGTH and IMPORT_NAME.fullmatch(name) is not None
+
+
+def backup_name(vmid: int, begun: datetime, *, packed: bool = True) -> str:
+    """What the archive of a backup of VM ``vmid`` begun at ``begun`` is called; ``packed``: by zstd."""
+    ending = "tar.zst" if packed else "tar"
+    return f"vzdump-qemu-{vmid}-{begun.astimezone(UTC).strftime(_BEGUN)}.{ending}"
+
+
+def backup_begun(name: str) -> tuple[int, datetime] | None:
+    """Whose backup a file so called is, and when it was begun; ``None`` for another name or no such time."""
+    found = BACKUP_NAME.fullmatch(name)
+    if found is None:
+        return None
+    try:
+        return int(found["vmid"]), datetime.strptime(found["begun"], _BEGUN).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def backup_part(name: str) -> str:
+    """What an archive is called while it is being written, in the same folder."""
+    return f".{name}.part"
+
+
+def is_backup_part(name: str) -> bool:
+    """Whether a file so called is an archive that is being written, or was left over."""
+    return name.startswith(".") and name.endswith(".part") and backup_begun(name[1:-5]) is not None
 
 
 def image_name(name: str) -> re.Match[str] | None:

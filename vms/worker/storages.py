@@ -17,7 +17,7 @@ from vms.worker.database import Database
 
 log = logging.getLogger(__name__)
 
-CONTENTS: tuple[base.Content, ...] = ("iso", "import", "images")
+CONTENTS: tuple[base.Content, ...] = ("iso", "import", "images", "backup")
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ def _depth(volume: base.Volume, found: dict[str, base.Volume]) -> int:
 
 def _store_volume(node: Node, storage: Storage, name: str, volume: base.Volume, row: Volume | None) -> bool:
     same = row is not None and row.present and row.size == volume.size and row.format == volume.format
+    if same and row is not None and volume.content == "backup":
+        same = (row.notes, row.protected, row.made) == (volume.notes, volume.protected, volume.made)
     if same and row is not None and bool(row.base_id) == bool(volume.base):
         return False
     kept = keep_volume(storage, node, volume)

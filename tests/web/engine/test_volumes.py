@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,36 @@ def test_destroy_takes_only_its_own(
     assert not VM.everything.exists()
     assert set(Volume.objects.all()) == {iso, other}
     assert not type(anna).objects.get(pk=anna.pk).acl_entries.exists()
+
+
+def test_a_backups_row_mirrors_what_stands_beside_it(node: Node, storage: Storage) -> None:
+    name = "backup/vzdump-qemu-101-2026_11_27-02_00_05.tar.zst"
+    made = datetime(2026, 11, 27, 2, 0, 5, tzinfo=UTC)
+    one = base.Volume(
+        volid=f"local:{name}", content="backup", format="tar.zst", size=9, used=4096, path=Path(name),
+        vmid=101, made=made, notes="first",
+    )  # fmt: skip
+    assert storages.store(node, seen(storage, one), {})
+    row = Volume.objects.get(name=name)
+    assert (row.content, row.vmid, row.used, row.made, row.notes) == ("backup", 101, 4096, made, "first")
+    Volume.objects.update(verdict="ok")
+    assert not storages.store(node, seen(storage, one), storages.known(storage, node))
+    changed = replace(one, notes="second", protected=True)
+    assert storages.store(node, seen(storage, changed), storages.known(storage, node))
+    row.refresh_from_db()
+    assert (row.notes, row.protected, row.verdict) == ("second", True, "ok")
+
+
+def test_a_backup_outlives_its_vm_and_is_no_disk(
+    node: Node, storage: Storage, make_vm: Callable[..., VM]
+) -> None:
+    vm = make_vm(101)
+    name = "backup/vzdump-qemu-101-2026_11_27-02_00_05.tar.zst"
+    row = Volume.objects.create(
+        storage=storage, node=node, name=name, content="backup", format="tar", vmid=101
+    )
+    with pytest.raises(ConfigErrors, match="is a backup, no disk; restore it"):
+        save_config(vm, config_of(vm) | {"scsi5": row.volid})
+    assert owned(vm) == []
+    erase(vm)
+    assert Volume.objects.filter(pk=row.pk).exists()
