@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -109,15 +110,18 @@ def note(
 
 def claim(node: Node, boot: str) -> list[Claimed]:
     """Take the waiting rows of ``node`` for worker life ``boot``. Two claimers never get the same row."""
-    waiting = Task.objects.filter(node=node, status=Task.Status.QUEUED).order_by("pk")
-    taken = []
-    for row in _rows(waiting[:CLAIM_LIMIT]):
-        mine = Task.objects.filter(pk=row.pk, status=Task.Status.QUEUED).update(
-            status=Task.Status.RUNNING, boot=boot, started=timezone.now()
-        )
-        if mine:
-            taken.append(row)
-    return taken
+    return [row for row in waiting(node) if claim_row(row, boot)]
+
+
+def waiting(node: Node) -> list[Claimed]:
+    """The rows of ``node`` that nobody has taken yet, oldest first, at most :data:`CLAIM_LIMIT`."""
+    return _rows(Task.objects.filter(node=node, status=Task.Status.QUEUED).order_by("pk")[:CLAIM_LIMIT])
+
+
+def claim_row(row: Claimed, boot: str) -> datetime | None:
+    """Take one waiting row for worker life ``boot``; answers when. None: somebody was faster."""
+    mine, now = Task.objects.filter(pk=row.pk, status=Task.Status.QUEUED), timezone.now()
+    return now if mine.update(status=Task.Status.RUNNING, boot=boot, started=now) else None
 
 
 def _rows(tasks: QuerySet[Task]) -> list[Claimed]:

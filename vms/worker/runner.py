@@ -69,15 +69,22 @@ class Runner:
         """How many rows are in hand."""
         return len(self._tasks)
 
-    def take(self) -> list[tuple[Claimed, Prepared]]:
-        """Claim what waits (database work). A single row, what a person waits for, is prepared at once."""
-        rows = queue.claim(self._services.node, self._services.boot)
+    async def take(self) -> list[tuple[Claimed, Prepared]]:
+        """Claim what waits. A single row, what a person waits for, is prepared while its claim is written
+        to the disk; what was read for one that is ours no more is dropped."""
+        boot = self._services.boot
+        rows = await self._db(queue.waiting, self._services.node)
         if len(rows) != 1 or not about(rows[0]).isdisjoint(set().union(*self._about.values())):
-            return [(row, None) for row in rows]
-        try:
-            return [(rows[0], self._prepare(rows[0], False))]
-        except Exception as error:
-            return [(rows[0], error)]
+            taken = await self._db(lambda: [row for row in rows if queue.claim_row(row, boot)])
+            return [(row, None) for row in taken]
+        since, prepared = await asyncio.gather(
+            self._db(queue.claim_row, rows[0], boot), self._db(self._prepare_early, rows[0])
+        )
+        if since is None:
+            return []
+        if isinstance(prepared, TaskContext):  # its row may have been read before it was claimed
+            prepared.task.status, prepared.task.boot, prepared.task.started = Task.Status.RUNNING, boot, since
+        return [(rows[0], prepared)]
 
     def spawn(self, row: Claimed, prepared: Prepared = None, *, inherited: bool = False) -> None:
         """Begin with a claimed row; ``inherited`` ones are settled instead of run."""
@@ -180,6 +187,13 @@ class Runner:
         self._ends.ring()
         if end.status == Task.Status.ERROR:
             log.info("task %s (%s) failed: %s", task.pk, task.label, end.message)
+
+    def _prepare_early(self, row: Claimed) -> Prepared:
+        """:meth:`_prepare`, or why it could not be: that is said once the row's turn has come."""
+        try:
+            return self._prepare(row, False)
+        except Exception as error:
+            return error
 
     def _prepare(self, row: Claimed, inherited: bool) -> TaskContext:
         """Everything a task needs from the database before it runs, in one go."""

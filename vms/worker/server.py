@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import secrets
@@ -146,13 +147,13 @@ class NodeWorker(Worker):
             self._kick.clear()
             count = 0
             try:
-                taken = await self._db(self._runner.take)
-                count = len(taken)
-                for row, prepared in taken:
-                    self._runner.spawn(row, prepared)
                 if self._runner.running:
                     for pk in await self._db(queue.cancellations, self.node, self.boot):
                         self._runner.cancel(pk)
+                taken = await self._runner.take()
+                count = len(taken)
+                for row, prepared in taken:
+                    self._runner.spawn(row, prepared)
             except DatabaseError as error:
                 log.error("the queue cannot be read: %s", error)
             if count < queue.CLAIM_LIMIT:
@@ -198,6 +199,7 @@ def lock(run_dir: Path, name: str) -> int:
 
 async def live(settings: Conf, node: Node) -> None:
     """One life of the worker, ended by SIGTERM or SIGINT."""
+    gc.freeze()  # what is loaded stays loaded: no collection in the middle of a start looks through it
     worker = NodeWorker(settings, node)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

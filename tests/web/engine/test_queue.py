@@ -195,3 +195,12 @@ def test_the_row_of_a_clone_that_came_to_nothing_goes(make_vm: Callable[..., VM]
     lost.delete()
     rows.free_locks(node, set())
     assert not VM.everything.filter(vmid=103).exists()
+
+
+def test_a_row_cancelled_meanwhile_is_not_claimed(make_vm: Callable[..., VM], node: Node) -> None:
+    task = submit("qmstart", vm=make_vm(101), user=None)
+    (row,) = queue.waiting(node)
+    assert queue.request_cancel(task)
+    assert queue.claim_row(row, "a") is None
+    task.refresh_from_db()
+    assert (task.status, task.boot) == ("cancelled", "")
