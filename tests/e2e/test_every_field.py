@@ -38,6 +38,8 @@ TOUR: Mapping[str, Sequence[tuple[str, Any]]] = {
         ("cipassword", "Zimt-7-und"), ("sshkeys", KEY), ("ipconfig0.ip", "192.0.2.7/24"),
         ("ipconfig0.gw", "192.0.2.1"), ("ipconfig0.ip6", "2001:db8::7/64"), ("ipconfig0.gw6", "2001:db8::1"),
         ("nameserver", "192.0.2.53"), ("searchdomain", "example.org"), ("ciupgrade", False),
+        ("cicustom.user", "local:snippets/user.yaml"), ("cicustom.network", "local:snippets/network.yaml"),
+        ("cicustom.vendor", "local:snippets/vendor.yaml"), ("cicustom.meta", "local:snippets/meta.yaml"),
         ("medium", "cdrom"), ("medium", "none"), ("medium", "iso"), ("iso_storage", "local"),
         ("iso", "local:iso/system.iso"), ("ostype_group", "Microsoft Windows"), ("ostype", "w2k8"),
         ("drivers", True), ("drivers_iso", "local:iso/drivers.iso"),
@@ -84,7 +86,7 @@ BESIDE = {
 """What is on a tab besides the wizard's list of fields, with its label."""
 
 SETUP = """
-from vms.models import Node, Pool, Storage, StorageStatus, Volume
+from vms.models import Node, Pool, SnippetFile, Storage, StorageStatus, Volume
 Pool.objects.create(name="lab")
 node, _ = Node.objects.get_or_create(name="pve1")
 storage, _ = Storage.objects.get_or_create(name="local", defaults={"path": "/nowhere"})
@@ -94,6 +96,8 @@ for name, form in (("iso/system.iso", "iso"), ("iso/drivers.iso", "iso"),
                    ("import/cloud.raw", "raw"), ("import/second.raw", "raw")):
     Volume.objects.create(storage=storage, node=node, name=name, content=name.partition("/")[0], format=form,
                           size=1 << 20)
+for role in ("user", "network", "vendor", "meta"):
+    SnippetFile.objects.create(storage=storage, node=node, name=f"{role}.yaml", size=1)
 node.facts = {
     "qemu_version": "7.2.0", "qemu_binary": "/usr/bin/qemu-system-x86_64", "kvm": True, "threads": 8,
     "memory": 16 << 30, "machines": ["pc-q35-7.2", "pc-i440fx-7.2"],
@@ -189,6 +193,7 @@ FILLED = {
     *("node", "pool", "iso_storage", "iso", "cloud_image", "ostype_group", "drivers_iso", "machine.type"),
     *("efi_storage", "tpm_storage", "machine_version", "import_storage", "image", "storage", "cpu.cputype"),
     *("bridge", "model", "bus"),
+    *(f"cicustom.{role}" for role in ("user", "network", "vendor", "meta")),
 }
 
 

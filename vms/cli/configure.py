@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("qm set", "nothing to change; name an option, --delete or --revert")
     task = change(
         find(options.vmid), None, set=wish, delete=delete, revert=revert, digest=options.digest,
-        force=options.force in ("1", "on", "yes", "true"),
+        force=options.force in ("1", "on", "yes", "true"), by=f"{getpass.getuser()} (qm)",
     )  # fmt: skip
     if not options.json:
         return follow(task)

@@ -177,6 +177,17 @@ class SerialPanel(PartPanel):
             fields["port"].note = "Other than 'socket' only by an operator."
 
 
+class LptPanel(PartPanel):
+    """A parallel port or USB printer of the node: an operator's alone, as in PVE."""
+
+    fresh = "/dev/parport0"
+
+    def shape(self, fields: Fields, values: Texts, slot: str) -> None:
+        fields["port"].note = "Such as /dev/parport0, or /dev/usb/lp0 for a printer."
+        if not self.draft.user.is_superuser:
+            disable(fields, "Only an operator may hand over a port of the node.", "port")
+
+
 class RngPanel(PartPanel):
     """A source of random numbers."""
 

@@ -168,6 +168,11 @@ def _no_seed(draft: Editing) -> str:
     return "" if seed_place(draft) else "Every place is taken."
 
 
+def lpt() -> Kind:
+    """A parallel port."""
+    return numbered("parallel", devices.LptPanel)
+
+
 def folder() -> Kind:
     """A shared folder; only where one has a name and something serves it."""
     begin, panel, full = numbered("virtiofs", devices.FolderPanel)
@@ -196,7 +201,7 @@ def _no_cd(draft: Editing) -> str:
 
 
 DISC, SEED = "none,media=cdrom", "any:cloudinit,media=cdrom"
-PCI, PORT = "mapping=any", "socket"
+PCI, PORT, LPT = "mapping=any", "socket", "/dev/parport0"
 TPM = {"version": "v2.0"}
 EFI = {"efitype": "4m", "format": "qcow2", "pre-enrolled-keys": "1"}
 ADDITIONS: tuple[Addition, ...] = (
@@ -209,6 +214,7 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("usb", "USB device", "usb", "usb0", "spice", *numbered("usb", devices.UsbPanel)),
     Addition("hostpci", "PCI device", "chip", "hostpci0", PCI, *numbered("hostpci", devices.PciPanel)),
     Addition("serial", "Serial port", "console", "serial0", PORT, *numbered("serial", devices.SerialPanel)),
+    Addition("parallel", "Parallel port", "console", "parallel0", LPT, *lpt()),
     Addition("audio", "Audio device", "sound", "audio0", "", *single("audio0", devices.AudioPanel)),
     Addition("rng", "VirtIO RNG", "dice", "rng0", "", *single("rng0", devices.RngPanel)),
     Addition("watchdog", "Watchdog", "clock", "watchdog", "", *single("watchdog", devices.WatchdogPanel)),
@@ -231,7 +237,7 @@ _SLOT_PANELS: Mapping[str, Open] = {
     "net": plain(NetworkCard), "usb": devices.UsbPanel, "hostpci": devices.PciPanel,
     "serial": devices.SerialPanel, "numa": devices.NumaPanel, "audio": devices.AudioPanel,
     "rng": devices.RngPanel, "watchdog": devices.WatchdogPanel, "virtiofs": devices.FolderPanel,
-    "parallel": devices.PartPanel,
+    "parallel": devices.LptPanel,
 }  # fmt: skip
 
 

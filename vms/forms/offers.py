@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from vms import access
-from vms.models import VM, Node, Pool, Storage, StorageStatus, Volume
+from vms.models import VM, Node, Pool, Snippet, SnippetFile, Storage, StorageStatus, Volume
 from vms.models.usage import facts_in_use
+from vms.operations import snippets
 from vms.operations.images import images_to_import
 
 GIB = 1 << 30
@@ -115,6 +116,11 @@ class Offers:
         return [("", "Choose an image" if found else "No image here yet"), *found]
 
     @cached_property
+    def snippets(self) -> dict[str, str]:
+        """The cloud-init texts the user may give a VM here, volume id → label; unversioned files too."""
+        return texts_for(self.user, self.node)
+
+    @cached_property
     def nodes(self) -> list[Node]:
         return list(Node.objects.all())
 
@@ -151,3 +157,18 @@ class Offers:
             down = "" if bridge.get("active", True) else " (down)"
             found.append((name, f"{name}{down}"))
         return [*found, (USER_MODE, "No bridge: user-mode networking (NAT)")]
+
+
+def texts_for(user: Any, node: Node) -> dict[str, str]:
+    """The snippets ``user`` may give a VM of ``node``, volume id → label; unversioned files there too."""
+    found = {}
+    rows = [row for row in Snippet.objects.select_related("storage") if row.storage.enabled]
+    for snippet in rows:
+        if snippets.may(user, snippets.READ, snippet.storage.name):
+            found[snippet.volid] = f"{snippet.volid} ({snippet.get_role_display()})"
+    files = SnippetFile.objects.filter(node=node, problem="").select_related("storage")
+    for file in files:
+        volid = f"{file.storage.name}:snippets/{file.name}"
+        if volid not in found and snippets.may(user, snippets.READ, file.storage.name):
+            found[volid] = f"{volid} (a file)"
+    return found

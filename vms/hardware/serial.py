@@ -35,10 +35,9 @@ class Parallel(PropertyString):
         short=True,
         pattern=r"/dev/(parport\d+|usb/lp\d+)",
         pattern_text="a device like /dev/parport0 or /dev/usb/lp0",
-        hidden=True,
         help="The node's parallel port or USB printer the guest may use.",
         otherwise="Without it the guest has no parallel port.",
-        why="None by default; only root may set it.",
+        why="None by default; only an operator may set it.",
     )
 
 

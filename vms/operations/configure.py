@@ -23,6 +23,7 @@ from vms.models.configuration import with_parts
 from vms.models.waiting import Waiting
 from vms.operations import settle
 from vms.operations.base import Context, Operation, Params, check_clones, check_lock, operation, submit
+from vms.operations.protection import note_owner, protected
 from vms.operations.resulting import judge
 from vms.operations.wish import Wish, authorise, volume_texts
 from vms.schema.option import opt
@@ -50,13 +51,15 @@ def change(
     revert: Sequence[str] = (),
     digest: str = "",
     force: bool = False,
+    by: str = "",
 ) -> Task:
     """Ask for a change of a VM's configuration in the name of ``user`` (None: the system's own).
 
     ``set`` are texts by key; ``scsi1: local:8`` makes a new disk of 8 GiB, an empty text deletes its key.
     ``delete`` removes keys: a drive's volume becomes an ``unusedN``, or goes for good with ``force``; an
     ``unusedN``'s volume always goes. ``revert`` lets keys wait no longer. ``digest``:
-    :func:`vms.models.configuration.state_digest` of what the asker saw.
+    :func:`vms.models.configuration.state_digest` of what the asker saw. ``by``: whose name a protection gets
+    where no user asks.
 
     Answers a task; it has ended already (``task.finished``) when the node had nothing to do. Raises
     :class:`AccessError`, :class:`ConfigErrors` with an error per key, :class:`StateError`.
@@ -72,14 +75,18 @@ def change(
         if not everywhere(fresh, wish):
             check_clones(verb, fresh)
         label = verb.title(fresh, None)
+        protects = wish.set.get("protection") == "1" and not protected(fresh)
+        owner = (user.get_username() if user is not None else by) if protects else ""
         done = at_once(fresh, wish)
         if done is not None:
+            note_owner(fresh, owner)
             lines = [queue.Line(text) for text in (words(wish), *done)]
             return queue.note(
                 Configure.type, node=fresh.node, vm=fresh, user=user, label=label, params=shown_params(wish),
                 lines=lines,
             )  # fmt: skip
         rest = first_keys(fresh, wish)
+        note_owner(fresh, owner)
         return submit(Configure.type, vm=fresh, user=user, params=rest.params())
 
 

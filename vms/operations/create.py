@@ -21,7 +21,7 @@ from vms.config.relations import check_config
 from vms.errors import ConfigError, ConfigErrors, StateError, StorageError, VMError
 from vms.models import VM, Disk, Storage, StorageStatus, Volume
 from vms.models.configuration import NEW_SEED, config_of, save_config, size_text
-from vms.operations import cloudinit, images, mirror, snippets
+from vms.operations import cloudinit, images, mirror, newborn, snippets
 from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.start import bring_up, came_up
 from vms.operations.volumes import keep_volume
@@ -226,7 +226,7 @@ async def make_volume(ctx: Context, vm: VM, disk: Disk, storage: Storage) -> sto
         volume = await driver.allocate(vm.vmid, tpm.STATE_SIZE, "raw")
     else:
         volume = await driver.allocate(vm.vmid, disk.size or 0, fmt)
-    ctx.on_undo(f"volume {volume.volid}", lambda: driver.free(volume.volid))
+    ctx.on_undo(f"volume {volume.volid}", lambda: newborn.discard(ctx, storage, volume))
     if disk.slot == "tpmstate0":
         await ctx.log("tpmstate0: making a new TPM with its certificates")
         await tpm.set_up(volume.path, ctx.services.home / "swtpm-ca", user=ctx.services.user)

@@ -19,7 +19,7 @@ from vms import access
 from vms.errors import MonitorError, OutcomeUnknown, StateError, VMError
 from vms.models import VM, Storage, Volume
 from vms.models.configuration import config_of
-from vms.operations import memory, mirror, saving
+from vms.operations import memory, mirror, newborn, saving
 from vms.operations.base import Context, Guest, Operation, Params, operation
 from vms.operations.guests import STOP_TIMEOUT, as_before, end, live, must_run
 from vms.operations.protection import check_protection
@@ -161,6 +161,7 @@ async def drop(ctx: Context) -> None:
         storage = await ctx.db(lambda: Storage.objects.filter(name=name).first())
         if storage is not None:
             await ctx.services.storage(storage.name, storage.facts()).free(volid)
+            await ctx.db(newborn.forget, storage, volid)
     await ctx.db(forget, vm)
 
 

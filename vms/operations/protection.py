@@ -50,6 +50,12 @@ def check_protection(vm: VM, what: str) -> None:
         raise StateError(f"can't remove {what} - protection mode enabled", hint=f"{said_of(vm)} {SWITCH_OFF}")
 
 
+def note_owner(vm: VM, owner: str) -> None:
+    """Store who switched protection on where no reason was asked for; whoever did it first stays."""
+    if owner and protected(vm) and not vm.guard.get("owner"):
+        note_guard(vm, owner, str(vm.guard.get("reason") or ""))
+
+
 def note_guard(vm: VM, owner: str, reason: str) -> None:
     """Store who protects it and why: after protection was switched on, in the same transaction."""
     with transaction.atomic():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -14,8 +12,8 @@ from vms.config import seeds
 from vms.config.vmconfig import VMConfig
 from vms.errors import AccessError, ConfigError, VMError
 from vms.forms.cloudinit import CUSTOM_LABELS, Sheet
-from vms.forms.offers import Offers
-from vms.models import VM, Snippet, SnippetFile, Task
+from vms.forms.offers import Offers, texts_for
+from vms.models import VM, Task
 from vms.models.configuration import config_of, state_digest, with_parts
 from vms.operations import cloudinit, configure, snippets
 from vms.operations.base import submit
@@ -56,7 +54,7 @@ def cloudinit_edit(request: HttpRequest, vmid: int, row: str) -> HttpResponse:
     """A row's dialog in place, a page without JavaScript; POST asks for the change."""
     vm = full_vm(request, vmid)
     try:
-        sheet = Sheet(row, config_of(vm), texts_for(request.user, vm))
+        sheet = Sheet(row, config_of(vm), texts_for(request.user, vm.node))
     except KeyError:
         raise Http404("There is no such setting.") from None
     if request.method == "GET":
@@ -92,21 +90,6 @@ def dialog(request: HttpRequest, vm: VM, sheet: Sheet, said: str = "", status: i
     if wants_fragment(request):
         name = "vms/_cloudinit_fields.html" if status >= 400 else "vms/_cloudinit_dialog.html"
     return render(request, name, context, status=status)
-
-
-def texts_for(user: Any, vm: VM) -> dict[str, str]:
-    """The snippets the user may give this VM, volume id → label; unversioned files of its node too."""
-    found = {}
-    rows = [row for row in Snippet.objects.select_related("storage") if row.storage.enabled]
-    for snippet in rows:
-        if snippets.may(user, snippets.READ, snippet.storage.name):
-            found[snippet.volid] = f"{snippet.volid} ({snippet.get_role_display()})"
-    files = SnippetFile.objects.filter(node=vm.node, problem="").select_related("storage")
-    for file in files:
-        volid = f"{file.storage.name}:snippets/{file.name}"
-        if volid not in found and snippets.may(user, snippets.READ, file.storage.name):
-            found[volid] = f"{volid} (a file)"
-    return found
 
 
 # ---- the image

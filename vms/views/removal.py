@@ -92,9 +92,10 @@ def hardware_revert(request: HttpRequest, vmid: int, row: str) -> HttpResponse:
     vm = full_vm(request, vmid)
     changes = Waiting.of(vm).changes
     keys = [key for key in changes if row == "all" or key in ROW_KEYS.get(row, (row,))]
+    tab = "options" if request.POST.get("tab") == "options" else "hardware"
     if not keys:
-        return refused(request, vm, "Nothing waits there any more.", 409)
-    return asked(request, vm, f"Revert: {', '.join(keys)}", revert=keys)
+        return refused(request, vm, "Nothing waits there any more.", 409, tab=tab)
+    return asked(request, vm, f"Revert: {', '.join(keys)}", tab=tab, revert=keys)
 
 
 @signed_in
@@ -112,12 +113,13 @@ def hardware_fix(request: HttpRequest, vmid: int) -> HttpResponse:
     return asked(request, vm, "Fix", set=texts, delete=gone)
 
 
-def asked(request: HttpRequest, vm: VM, words: str, **wish: Any) -> HttpResponse:
+def asked(request: HttpRequest, vm: VM, words: str, *, tab: str = "hardware", **wish: Any) -> HttpResponse:
     """Ask for a change of the configuration; answer with the task or the sentence why not."""
     before = Waiting.of(vm).effective
     try:
         task = configure.change(vm, request.user, digest=request.POST.get("digest", ""), **wish)
     except VMError as error:
-        return refused(request, vm, sentence(error), 403 if isinstance(error, AccessError) else 409)
+        code = 403 if isinstance(error, AccessError) else 409
+        return refused(request, vm, sentence(error), code, tab=tab)
     remember(request, vm, before)
-    return asked_for(request, vm, words, task)
+    return asked_for(request, vm, words, task, tab=tab)

@@ -8,23 +8,26 @@ from __future__ import annotations
 from django import forms
 
 from vms.config import sshkeys
-from vms.config.seeds import seed_slot
+from vms.config.seeds import ROLES, seed_slot
 from vms.errors import ConfigError
 from vms.forms import disks
-from vms.forms.cloudinit import KeysText
+from vms.forms.cloudinit import CUSTOM_LABELS, KeysText
 from vms.forms.editing import Texts
-from vms.forms.fields import sentence
+from vms.forms.fields import Choices, sentence
 from vms.forms.hardware import compose, decompose
 from vms.forms.panel import Fields, hide
 from vms.wizard.drafts import Draft
 
+CUSTOMS = {f"cicustom.{role}": CUSTOM_LABELS[role] for role in ROLES}
+"""The texts that stand for ours, with their labels."""
 KEYS = (
     *("ciuser", "cipassword", "sshkeys", "ipconfig0.ip", "ipconfig0.gw", "ipconfig0.ip6", "ipconfig0.gw6"),
     *("nameserver", "searchdomain", "ciupgrade"),
+    *CUSTOMS,
 )
 """The fields of the OS tab that only a cloud image reads."""
 FIELDS = ("cloud_image", *KEYS)
-_STASHED = ("ciuser", "sshkeys", "ipconfig0", "nameserver", "searchdomain", "ciupgrade")
+_STASHED = ("ciuser", "sshkeys", "ipconfig0", "nameserver", "searchdomain", "ciupgrade", "cicustom")
 
 
 def is_cloud(draft: Draft) -> bool:
@@ -100,11 +103,21 @@ def values(draft: Draft, found: Texts) -> Texts:
     return found | {"cloud_image": image, "cipassword": ""}
 
 
+def texts(draft: Draft, chosen: str) -> Choices:
+    """The texts that can stand for one of ours; a chosen one that vanished says so."""
+    found = dict(draft.offers.snippets)
+    if chosen and chosen not in found:
+        found[chosen] = f"{chosen} (no longer there)"
+    return [("", "Generated"), *sorted(found.items())]
+
+
 def shape(draft: Draft, fields: Fields, shown: bool) -> None:
     """Their controls, or none of them."""
     if not shown:
         hide(fields, *FIELDS)
         return
+    if not draft.offers.snippets and "cicustom" not in draft.mapping:
+        hide(fields, *CUSTOMS)
     fields["sshkeys"].widget = KeysText(attrs={"rows": 3, "spellcheck": "false", "class": "mono"})
     fields["cipassword"].widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
     if draft.mapping.get("cipassword"):

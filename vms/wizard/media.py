@@ -31,8 +31,9 @@ class OS(Panel):
 
     def option(self, name: str, slot: str) -> Option:
         option = super().option(name, slot)
-        # Beside the system's family the wizard calls it what it is.
-        return replace(option, label="Version") if name == "ostype" else option
+        # Beside the system's family, and below its heading, the wizard calls it what it is.
+        label = {"ostype": "Version", **cloud.CUSTOMS}.get(name)
+        return replace(option, label=label) if label else option
 
     def values(self, slot: str) -> Texts:
         stash = self.draft.stash
@@ -60,6 +61,8 @@ class OS(Panel):
         offers = self.draft.offers
         if name in ("iso", "drivers_iso", "cloud_image") and name not in self._shown(values):
             return []  # what is not shown need not be looked up
+        if name.startswith("cicustom."):
+            return cloud.texts(self.draft, values.get(name, "")) if values.get("medium") == "cloud" else []
         if name == "medium":
             media = self.option("medium", slot).choices
             return [pair for pair in media if pair[0] != "cdrom" or self._console()]

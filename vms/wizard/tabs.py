@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vms.config.seeds import ROLES
 from vms.forms import disks, memory, network, processors
 from vms.forms.panel import Section
 from vms.forms.places import BUSES
@@ -52,11 +53,12 @@ TABS: tuple[Tab, ...] = (
                 ),
                 "Cloud-init",
             ),
+            Section(tuple(f"cicustom.{role}" for role in ROLES), "Custom cloud-init files", folded=True),
             Section(("ostype_group", "ostype", "drivers", "drivers_iso"), "Guest OS"),
         ),
         keys=(
             *("ostype", "ide0", "ide2", "ipconfig0", "ciuser", "cipassword", "sshkeys"),
-            *("nameserver", "searchdomain", "ciupgrade"),
+            *("nameserver", "searchdomain", "ciupgrade", "cicustom"),
         ),
     ),
     Tab(

@@ -105,6 +105,22 @@ def _miss(row: Volume) -> bool:
     return bool(deleted)
 
 
+def news(seen: Seen, before: dict[str, Volume]) -> list[base.Volume]:
+    """What a look has found that the rows ``before`` did not tell."""
+    found = []
+    for volume in seen.volumes:
+        row = before.get(volume.volid.partition(":")[2])
+        if row is None or (row.present, row.size, row.format) != (True, volume.size, volume.format):
+            found.append(volume)
+    return found
+
+
+def unsay(node: Node, storage: Storage, volume: base.Volume) -> bool:
+    """The row of a volume that is gone again goes, too."""
+    row = known(storage, node).get(volume.volid.partition(":")[2])
+    return row is not None and _miss(row)
+
+
 class Scanner:
     """Reads this node's storages; one scan at a time."""
 
@@ -124,12 +140,23 @@ class Scanner:
             before = await self._db(known, storage, self._node)
             seen = await look(storage, self.driver(storage))
             changed |= await self._db(store, self._node, seen, before)
+            for volume in news(seen, before):
+                changed |= await self._look_again(storage, volume)
             count += len(seen.volumes)
             if seen.status.active:
                 changed |= await snippets.settle(storage, self._node, self._db)
         if changed or name:
             notify.changed("storage")
         return count
+
+    async def _look_again(self, storage: Storage, volume: base.Volume) -> bool:
+        """Whoever removes a volume removes its file, then its row. Of a file that was removed after we looked
+        the row may have come only then: it is ours to remove."""
+        try:
+            await self.driver(storage).find(volume.volid)
+        except StorageError:
+            return bool(await self._db(unsay, self._node, storage, volume))
+        return False
 
     @staticmethod
     def _storages(name: str) -> list[Storage]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,23 @@ def test_switched_on_by_another_door_nobody_said_why(make_vm: Callable[..., VM])
     vm.refresh_from_db()
     assert said_of(vm).startswith("Protected since ")
     assert said_of(vm).endswith("; no reason was given.")
+
+
+def test_switched_on_by_another_door_it_has_a_name(
+    make_vm: Callable[..., VM], anna: Any, grant: Callable[..., Any]
+) -> None:
+    """The admin's user, or whoever typed ``qm set``; a later change does not take it over."""
+    vm = make_vm(100, BASE)
+    change(vm, None, set={"protection": "1"}, by="root (qm)")
+    anna = grant(anna, "/vms", "PVEVMAdmin")
+    change(vm, anna, set={"protection": "1", "name": "shop"})
+    vm.refresh_from_db()
+    assert said_of(vm).startswith("Protected by root (qm) since ")
+    assert said_of(vm).endswith("; no reason was given.")
+    change(vm, anna, delete=["protection"])
+    VM.objects.filter(pk=vm.pk).update(status="running")
+    change(vm, anna, set={"protection": "1", "memory": "128"})
+    assert guard(vm)["owner"] == "anna"
 
 
 def test_the_guard_goes_with_the_protection(make_vm: Callable[..., VM]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 
 from vms.errors import AccessError, ConfigErrors, NotFound, StateError
 from vms.models import VM, AuditEntry, Node, Snapshot, Storage, StorageStatus, Volume
@@ -18,6 +20,7 @@ from vms.operations.destroy import erase, forget, owned
 from vms.operations.volumes import find_volume, register_upload, remove_iso, snapshots_with, users_of
 from vms.storage import base
 from vms.worker import storages
+from vms.worker.storages import Scanner
 
 
 @pytest.fixture
@@ -232,3 +235,27 @@ def test_a_backup_outlives_its_vm_and_is_no_disk(
     assert owned(vm) == []
     erase(vm)
     assert Volume.objects.filter(pk=row.pk).exists()
+
+
+def test_a_scan_that_was_slower_than_a_removal(storage: Storage, node: Node, tmp_path: Path) -> None:
+    """Seen, removed with its row, and only then told of by the scan: no row is left of it."""
+    storage.path = str(tmp_path)
+    storage.save()
+    driver = Scanner(node, cast("Any", straight), None).driver(storage)
+    disk = asyncio.run(driver.allocate(100, 1 << 20, "raw"))
+
+    async def late(work: Callable[..., Any], *given: Any) -> Any:
+        if work is storages.store:
+            await driver.free(disk.volid)
+            await straight(Volume.objects.filter(vmid=100).delete)
+        return await straight(work, *given)
+
+    async_to_sync(Scanner(node, cast("Any", late), None).scan)("local")
+    assert not Volume.objects.filter(vmid=100).exists()
+    again = asyncio.run(driver.allocate(100, 1 << 20, "raw"))
+    async_to_sync(Scanner(node, cast("Any", straight), None).scan)("local")
+    assert find_volume(again.volid, node).present
+
+
+async def straight(work: Callable[..., Any], *given: Any) -> Any:
+    return await sync_to_async(work)(*given)

@@ -136,6 +136,7 @@ def test_a_new_disk_is_asked_of_the_node(full: Scene, boss: Client) -> None:
         ("rng", {}, "rng0", "/dev/urandom"),
         ("watchdog", {"action": "reset"}, "watchdog", "i6300esb,action=reset"),
         ("serial", {}, "serial0", "socket"),
+        ("parallel", {"port": "/dev/usb/lp1"}, "parallel0", "/dev/usb/lp1"),
         ("usb", {"host": "spice"}, "usb0", "spice"),
         ("hostpci", {"mapping": "card"}, "hostpci0", "mapping=card"),
         ("audio", {"device": "AC97", "driver": "none"}, "audio0", "device=AC97,driver=none"),
@@ -313,6 +314,20 @@ def test_what_has_to_wait_says_so_before_and_after(full: Scene, boss: Client) ->
     assert re.search(r'is-added">.*-smp', page)
 
 
+def test_all_is_reverted_where_it_was_asked(full: Scene, boss: Client) -> None:
+    """Without JavaScript the answer is the page the button stands on."""
+    runs(full, launch={"config": FULL})
+    for tab in ("options", "hardware"):
+        boss.post("/vms/101/options/acpi", {"shown": "acpi"})
+        page = text_of(boss.get(f"/vms/101/{tab}"))
+        form = page[page.index('action="/vms/101/hardware/all/revert"') :]
+        sent = {"tab": tab}
+        assert f'name="tab" value="{tab}"' in form[: form.index("</form>")]
+        assert boss.post("/vms/101/hardware/all/revert", sent).headers["Location"] == f"/vms/101/{tab}"
+        full.vm.refresh_from_db()
+        assert not full.vm.pending
+
+
 def test_waiting_changes_are_reverted_one_by_one_or_all(full: Scene, boss: Client) -> None:
     runs(full, launch={"config": FULL})
     boss.post("/vms/101/hardware/processors/edit", {"cores": "4"})
@@ -372,6 +387,7 @@ def test_a_user_of_a_machine_may_change_its_discs_only(full: Scene) -> None:
 
 def test_a_device_of_the_node_is_for_operators(full: Scene) -> None:
     anna = signed_in(person("anna", root="Administrator"))
+    assert "Only an operator may change this." in text_of(anna.get("/vms/101/hardware/add/parallel"))
     page = text_of(anna.get("/vms/101/hardware/add/hostpci"))
     assert "Only an operator may hand over a device by its own name." in page
     answer = anna.post("/vms/101/hardware/add/usb", {"host": "1234:5678"}, headers=HX)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.web.wizard.conftest import GIB, Hand
 from vms.models import Node, Storage, StorageStatus, Volume
+from vms.operations import snippets
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGm0kVkI0cVbXQ2s4sXQnH1Lk1kq9vH6S0PZtq0Hk8s1 anna@desk"
 OTHER = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7vbqajDhA bert@home"
@@ -95,6 +96,24 @@ def test_a_cloud_image_in_one_pass(hand: Hand, images: list[Volume]) -> None:
     assert f"{KEY}\n{OTHER}</textarea>" in html.unescape(hand.html).replace("\r", "")
     hand.next()
     assert hand.tab == "system"
+
+
+def test_texts_of_ones_own_instead_of_ours(hand: Hand, images: list[Volume], storage: Storage) -> None:
+    """Offered once there are any; which they are stands in the configuration, and goes with the image."""
+    cloud(hand, ciuser="anna")
+    assert "Custom cloud-init files" not in hand.html
+    storage.content = [*storage.content, "snippets"]
+    storage.save()
+    snippets.save(storage, "u.yaml", "user", "#cloud-config\n{}\n", None, base=0)
+    hand.open(hand.url)
+    assert "Custom cloud-init files" in hand.html
+    assert "local:snippets/u.yaml (User data)" in hand.html
+    hand.press("save", cicustom__user="local:snippets/u.yaml")
+    assert hand.config["cicustom"] == "user=local:snippets/u.yaml"
+    hand.press("save", medium="none")
+    assert "cicustom" not in hand.config
+    cloud(hand)
+    assert hand.config["cicustom"] == "user=local:snippets/u.yaml"
 
 
 def test_the_password_is_hashed_and_never_shown(hand: Hand, images: list[Volume]) -> None:
