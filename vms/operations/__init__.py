@@ -2,6 +2,8 @@
 
 from vms.operations import (
     agent,
+    archives,
+    backupjobs,
     busmove,
     clone,
     cloudinit,
@@ -14,6 +16,7 @@ from vms.operations import (
     hibernate,
     move,
     power,
+    prune,
     rescan,
     resize,
     rollback,
@@ -27,6 +30,8 @@ from vms.operations import (
 
 __all__ = [
     "agent",
+    "archives",
+    "backupjobs",
     "busmove",
     "clone",
     "cloudinit",
@@ -39,6 +44,7 @@ __all__ = [
     "hibernate",
     "move",
     "power",
+    "prune",
     "rescan",
     "resize",
     "rollback",

@@ -10,6 +10,7 @@ from vms import access
 from vms.errors import NotFound, StateError
 from vms.models import AuditEntry, Disk, Node, Snapshot, Storage, Task, Volume
 from vms.models.configuration import is_drive
+from vms.operations.backuprights import is_backup, require_backup
 from vms.operations.base import Context, NodeOperation, Params, operation, submit_on
 from vms.schema.option import opt
 from vms.storage import base
@@ -134,9 +135,12 @@ class ScanParams(Params):
 
 @operation("imgdel", privilege="Datastore.AllocateTemplate", label="Remove", params=VolumeParams)
 class RemoveImage(NodeOperation):
-    """Delete an ISO or an image to import from a storage."""
+    """Delete an ISO, an image to import or a backup from a storage."""
 
     def authorise_on(self, user: Any, node: Node, params: Any) -> None:
+        if is_backup(params.volume):
+            require_backup(user, params.volume)
+            return
         path = f"/storage/{params.volume.partition(':')[0]}"
         if not access.may(user, "Datastore.Allocate", path):
             access.require(user, "Datastore.AllocateTemplate", path)
@@ -145,6 +149,8 @@ class RemoveImage(NodeOperation):
         volume = find_volume(params.volume, node)
         if volume.content == Volume.Content.IMAGES:
             raise StateError(f"'{volume.volid}' is a disk; remove it from its VM instead.")
+        if volume.protected:
+            raise StateError(f"'{volume.volid}' is protected.", hint="Take the protection away first.")
         used = users_of(volume)
         if used:
             raise StateError(

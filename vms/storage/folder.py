@@ -220,7 +220,8 @@ class Folder:
             for path in _entries(folder):
                 found = self._look(content, path)
                 if isinstance(found, Volume):
-                    volumes.append(found)
+                    if vmid in (None, found.vmid):
+                        volumes.append(found)
                 elif found is not None:
                     findings.append(found)
         return Listing(tuple(volumes), tuple(findings))

@@ -32,7 +32,7 @@ from vms.operations import mirror, trash
 from vms.operations.seed import seed_node
 from vms.operations.waiting import settle_ended
 from vms.tasks import queue
-from vms.worker import autostart, rows
+from vms.worker import autostart, rows, schedule
 from vms.worker.balloon import Balloonist
 from vms.worker.database import Database
 from vms.worker.ends import Ends
@@ -52,8 +52,9 @@ POLL = 2.0
 HEARTBEAT = 5.0
 SURVEY = 30.0
 TRASH = 60.0
+SCHEDULE = 10.0
 """Seconds: looking for rows without a bell, saying that we live, reading storages and bridges again, emptying
-the trash of what is due."""
+the trash of what is due, beginning the backup jobs whose time has come."""
 STOP_GRACE = 3.0
 """Seconds that running tasks get when the worker is stopped."""
 
@@ -98,6 +99,7 @@ class NodeWorker(Worker):
         loops = [
             self.listener(self.channels[0]), self.pump(), self._every(HEARTBEAT, self._beat),
             self._every(SURVEY, self._survey.again), self._every(TRASH, self._empty_trash),
+            self._every(SCHEDULE, self._begin_jobs),
             self._meter.run(), self._sampler.run(),
         ]  # fmt: skip
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
@@ -170,6 +172,9 @@ class NodeWorker(Worker):
 
     async def _empty_trash(self) -> None:
         await self._db(trash.empty_due, self.node)
+
+    async def _begin_jobs(self) -> None:
+        await self._db(schedule.begin_due)
 
     async def _beat(self) -> None:
         wanted = await self._db(rows.beat, self.node)
