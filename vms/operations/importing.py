@@ -141,7 +141,9 @@ def _number(reading: Reading, options: Options) -> tuple[int, list[Note]]:
     """The VM ID, and what is wrong with it."""
     said = options.name.rpartition("/")[2].removesuffix(".conf")
     own = [int(said)] if said.isascii() and said.isdigit() and 3 <= len(said) <= 9 else []
-    wanted = options.vmid or next(iter([*own, *filter(None, [reading.owner()])]), None)
+    wanted = options.vmid
+    if wanted is None:
+        wanted = next(iter([*own, *filter(None, [reading.owner()])]), None)
     if wanted is None:
         return next_vmid(), []
     try:

@@ -1,11 +1,13 @@
 """One table of values that cannot stand, brought to every door that takes them.
 
 Each door names the key, says what is wrong, keeps what was typed, and loses nothing that was there: the
-wizard (its own form), the admin, ``save_config`` (where dialogs, import and API end) and ``qm showcmd``.
+wizard (its own form), the hardware dialogs (theirs: ``tests/web/pages``), the admin, ``save_config`` (where
+all of them end), the import of a file, ``qm showcmd``, ``qm set`` and ``qm create``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +18,11 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from vms.errors import ConfigErrors
-from vms.models import VM, Nic, Node, Storage, Volume
+from vms.cli.qm import SUBCOMMANDS, parser_of
+from vms.errors import ConfigErrors, VMError
+from vms.models import VM, Nic, Node, Storage, StorageStatus, Task, Volume
 from vms.models.configuration import config_of, save_config
+from vms.operations.importing import Options, plan
 
 pytestmark = pytest.mark.django_db
 GIB = 1 << 30
@@ -154,6 +158,98 @@ def test_the_command_line(tmp_path: Path, bad: Bad, capsys: pytest.CaptureFixtur
     lines = [line for line in said.err.splitlines() if line.startswith(bad.key)]
     assert lines
     assert bad.words in " ".join(lines)
+
+
+def qm(*words: str) -> int:
+    """A subcommand of ``qm`` on this test's rows; its exit code."""
+    entry = next(entry for entry in SUBCOMMANDS if entry.name == words[0])
+    parser, run = parser_of(entry)
+    return run(parser.parse_args(words[1:]))
+
+
+def refused(*words: str) -> str:
+    """What ``qm`` says against a call: by its parser, or by what it asked for."""
+    with pytest.raises((VMError, SystemExit)) as caught:
+        qm(*words)
+    return str(caught.value)
+
+
+def options(change: Mapping[str, str]) -> list[str]:
+    """The words of a command line that ask for a change."""
+    return [f"--{key}={text}" for key, text in change.items()]
+
+
+@pytest.mark.parametrize("bad", TABLE.values(), ids=TABLE)
+def test_qm_set(vm: VM, bad: Bad, capsys: pytest.CaptureFixture[str]) -> None:
+    before = config_of(vm)
+    said = refused("set", "101", *options(bad.change)) + capsys.readouterr().err
+    assert bad.key in said
+    assert bad.words in said or f"--{bad.key}" in said  # an option nobody knows is the parser's business
+    assert not Task.objects.exists()
+    assert config_of(VM.everything.get(pk=vm.pk)) == before
+
+
+@pytest.mark.parametrize("bad", TABLE.values(), ids=TABLE)
+def test_qm_create(vm: VM, bad: Bad, capsys: pytest.CaptureFixture[str], settings: Any) -> None:
+    """No draft is left, and no number taken."""
+    settings.CONF = dataclasses.replace(settings.CONF, node="pve1")
+    wish = {**BASE, "net0": "virtio=BC:24:11:00:00:02", **bad.change}
+    if bad.words == "two cards":
+        wish["net0"] = f"virtio={MAC}"
+    said = refused("create", "102", *options(wish)) + capsys.readouterr().err
+    assert bad.key in said
+    assert not VM.everything.filter(vmid=102).exists()
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize("bad", TABLE.values(), ids=TABLE)
+def test_importing_a_file(vm: VM, bad: Bad) -> None:
+    """A line that cannot stand is named with its number and left out, or keeps the VM from being made."""
+    wish = {**BASE, "net0": "virtio=BC:24:11:00:00:02", **bad.change}
+    if bad.words == "two cards":
+        wish["net0"] = f"virtio={MAC}"
+    found = plan(
+        "".join(f"{key}: {text}\n" for key, text in wish.items()), node=vm.node, user=None,
+        options=Options(vmid=102, name="x.conf"),
+    )  # fmt: skip
+    text = bad.change[bad.key]
+    if "\n" in text:  # its end is a line of its own
+        assert [note for note in found.notes if text.partition("\n")[2] in note.text and note.line]
+    else:
+        words = (bad.key, "'nowhere'")
+        named = [note for note in found.notes if any(word in f"{note.key} {note.text}" for word in words)]
+        assert [note for note in named if note.severity != "info"], found.notes
+    assert not VM.everything.filter(vmid=102).exists()
+
+
+@pytest.mark.parametrize("number", [99, 0, 1_000_000_000, 500])
+def test_numbers_that_cannot_be_or_are_taken(
+    vm: VM, number: int, capsys: pytest.CaptureFixture[str], settings: Any
+) -> None:
+    settings.CONF = dataclasses.replace(settings.CONF, node="pve1")
+    words = "already exists" if number == 500 else "100"
+    assert words in refused("create", str(number), "--memory=64") + capsys.readouterr().err
+    assert words in refused("clone", "101", str(number)) + capsys.readouterr().err
+    found = plan(
+        "memory: 64\n", node=vm.node, user=None,
+        options=Options(vmid=number, name="x.conf"),
+    )  # fmt: skip
+    assert not found.ready
+    words = "exists already" if number == 500 else words
+    assert [note for note in found.notes if words in note.text and note.severity == "block"]
+    assert set(VM.everything.values_list("vmid", flat=True)) == {101, 500}
+
+
+@pytest.mark.parametrize("door", ["set", "create"])
+def test_a_disk_larger_than_what_is_free(vm: VM, door: str, settings: Any) -> None:
+    settings.CONF = dataclasses.replace(settings.CONF, node="pve1")
+    StorageStatus.objects.create(
+        storage=Storage.objects.get(name="local"), node=vm.node, total=9 * GIB, used=0, available=9 * GIB
+    )
+    said = refused(door, {"set": "101", "create": "102"}[door], "--scsi1=local:100")
+    assert "scsi1" in said
+    assert "9.0 GiB free" in said
+    assert not Task.objects.exists()
 
 
 def admin_form(client: Client, address: str) -> dict[str, Any]:
