@@ -65,6 +65,8 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("cloudinit", "vms.cli.cloudinit", "show, compare and write a VM's cloud-init image"),
     Subcommand("agent", "vms.cli.guest", "ask a VM's guest agent"),
     Subcommand("guest", "vms.cli.guest", "run programs in a guest, set passwords, read and write files"),
+    Subcommand("sendkey", "vms.cli.keys", "press keys of a VM's keyboard"),
+    Subcommand("type", "vms.cli.keys", "type the standard input into a VM, on its keyboard"),
     Subcommand("terminal", "console.command", "open a VM's serial terminal here"),
     Subcommand("completion", "vms.cli.completion", "print what your shell needs to complete qm's words"),
     Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -84,6 +84,7 @@ class Monitor:
         self._on_event: list[Callable[[Event], None]] = []
         self._on_close: list[Callable[[], None]] = []
         self._closed = asyncio.Event()
+        self._handing = asyncio.Lock()
         # A filter that hands over and then refuses: the library keeps each accepted event for ever.
         client.events.event_filter = self._deliver
         self._watcher = asyncio.create_task(self._watch(), name="qmp-watch")
@@ -212,14 +213,23 @@ class Monitor:
 
     async def send_fd(self, name: str, fd: int) -> None:
         """Hand a descriptor to QEMU under ``name`` (``getfd``): a tap, a state file. Ours stays open."""
-        self._client.send_fd_scm(fd)
-        await self.execute("getfd", {"fdname": name})
+        await self._hand(fd, "getfd", {"fdname": name})
 
     async def add_fd(self, fd: int) -> int:
         """Hand over a descriptor as ``/dev/fdset/N``; answers N. Ours stays open."""
-        self._client.send_fd_scm(fd)
-        answer = await self.execute("add-fd")
+        answer = await self._hand(fd, "add-fd", {})
         return int(answer["fdset-id"])
+
+    async def remove_fd(self, fdset: int) -> None:
+        """Take back what :meth:`add_fd` handed over; QEMU closes its copies that are not in use."""
+        await self.execute("remove-fd", {"fdset-id": fdset})
+
+    async def _hand(self, fd: int, command: str, arguments: Mapping[str, Any]) -> Any:
+        """One descriptor and the command that takes it. QEMU keeps the descriptor that came last, so two
+        who hand something over at once would get each other's."""
+        async with self._handing:
+            self._client.send_fd_scm(fd)
+            return await self.execute(command, arguments)
 
     async def query_status(self) -> str:
         """The run state in QEMU's words: running, paused, prelaunch, shutdown, internal-error, …"""
@@ -287,6 +297,21 @@ class Monitor:
     async def set_link(self, device: str, *, up: bool) -> None:
         """Plug or pull the cable of a network card (its id is the configuration key, ``net0``)."""
         await self.execute("set_link", {"name": device, "up": up})
+
+    async def send_key(self, keys: Sequence[str], hold: int) -> None:
+        """Press ``keys`` in order and let them go in reverse, by QEMU's names.
+
+        ``hold`` milliseconds pass after each of these. Answers at once: QEMU keeps what is still to come.
+        """
+        wanted = [{"type": "qcode", "data": key} for key in keys]
+        await self.execute("send-key", {"keys": wanted, "hold-time": hold})
+
+    async def screendump(self, fdset: int, timeout: float = 10) -> None:
+        """Write the screen, as a PPM picture, into what :meth:`add_fd` handed over (opened for writing only).
+
+        Raises :class:`MonitorError` where there is no screen.
+        """
+        await self.execute("screendump", {"filename": f"/dev/fdset/{fdset}"}, timeout=timeout)
 
     async def human(self, command: str) -> str:
         """A command of the human monitor, for the few things QMP lacks (``info usernet``)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -67,3 +68,15 @@ def small(engine: Engine) -> Iterator[Path]:
     finally:
         storage.delete()
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def parcels(engine: Engine) -> Iterator[None]:
+    """What travels beside the rows goes through the engine's Redis."""
+    from pvelite.settings import CACHES
+
+    parcels = {**CACHES["parcels"], "LOCATION": engine.redis}
+    plain = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "KEY_PREFIX": "pvelite"}
+    plain["OPTIONS"] = {"serializer": "vms.tasks.parcel.Plain"}  # type: ignore[assignment]
+    with override_settings(CACHES={**CACHES, "parcels": {**parcels, **plain}}):
+        yield

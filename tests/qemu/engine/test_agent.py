@@ -8,12 +8,10 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.test import override_settings
 from enginekit import ROOT, Engine, until
 from guestkit.media import Media
 from guestkit.sleeper import inside, sleeper
@@ -30,18 +28,6 @@ mke2fs /dev/sda >/dev/null 2>&1
 mkdir -p /mnt
 mount -t ext4 /dev/sda /mnt
 """
-
-
-@pytest.fixture
-def parcels(engine: Engine) -> Iterator[None]:
-    """What travels beside the rows goes through the engine's Redis."""
-    from pvelite.settings import CACHES
-
-    parcels = {**CACHES["parcels"], "LOCATION": engine.redis}
-    plain = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "KEY_PREFIX": "pvelite"}
-    plain["OPTIONS"] = {"serializer": "vms.tasks.parcel.Plain"}  # type: ignore[assignment]
-    with override_settings(CACHES={**CACHES, "parcels": {**parcels, **plain}}):
-        yield
 
 
 @pytest.fixture
