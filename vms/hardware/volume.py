@@ -63,7 +63,7 @@ def _on_storage(volume: VolumeId, storage: Mapping[str, Any]) -> VolumeSource:
     kind = str(storage.get("type", "dir"))
     leaf = volume.name.rpartition("/")[2]
     if kind in ("lvm", "lvmthin"):
-        name = f"/dev/{storage['vg']}/{leaf}"
+        name = f"/dev/{storage.get('vgname') or storage['vg']}/{leaf}"
         return VolumeSource("host_device", name, image_format(leaf), {}, kind, storage)
     if kind == "zfspool":
         name = f"/dev/zvol/{storage['pool']}/{leaf}"
@@ -89,6 +89,8 @@ def _rbd(name: str, storage: Mapping[str, Any]) -> VolumeSource:
     for key in ("conf", "user", "server", "auth-client-required", "namespace"):
         if key in storage:
             extra[key] = storage[key]
+    if "username" in storage:
+        extra.setdefault("user", storage["username"])
     if storage.get("monitors"):
         places = (str(monitor).rpartition(":") for monitor in storage["monitors"])
         extra["server"] = [{"host": host.strip("[]"), "port": port} for host, _, port in places]
@@ -124,8 +126,9 @@ def _path(volume: VolumeId, storage: Mapping[str, Any]) -> str:
         return f"{root}/{head}/{rest}"
     pieces = volume.name.split("/")
     place = f"{root}/images/{'/'.join(pieces[-2:])}"
-    # On Btrfs a raw volume is a subvolume, so that it can have snapshots, with the file inside.
-    own = storage.get("type") == "btrfs" and place.endswith(".raw")
+    # On Btrfs a raw volume is a subvolume, so that it can have snapshots, with the file inside; where it is a
+    # ``plain`` file its snapshots are files beside it.
+    own = storage.get("type") == "btrfs" and place.endswith(".raw") and not storage.get("plain")
     return f"{place.removesuffix('.raw')}/disk.raw" if own else place
 
 

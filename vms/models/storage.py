@@ -7,6 +7,8 @@ from typing import Any
 from django.core.validators import RegexValidator
 from django.db import models
 
+from vms.storage.kinds import KINDS
+
 storage_name = RegexValidator(
     r"^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$",
     "A storage name starts with a letter and goes on with letters, digits, dot, hyphen or underscore.",
@@ -55,6 +57,7 @@ class Storage(models.Model):
     def facts(self) -> dict[str, Any]:
         """What a pure reader (:func:`vms.hardware.volume.resolve`) needs to know of it."""
         return {
+            **KINDS[self.kind].always,
             **self.options,
             "type": self.kind,
             "path": self.path,

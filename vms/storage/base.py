@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +29,8 @@ class Volume:
     ``size`` is what a guest sees, ``used`` what it takes on the storage, both in bytes; ``vmid`` is
     the owner's, ``None`` for what a library holds. ``path`` is where this node finds it. ``base`` is the
     volume id of the read-only volume below a linked clone, empty for what stands alone. ``made``, ``notes``
-    and ``protected`` are a backup's: when it was begun, and what stands beside its archive.
+    and ``protected`` are a backup's: when it was begun, and what stands beside its archive. ``location`` is
+    how QEMU's programs open what is no plain file, a block device or an image of a cluster; empty for a file.
     """
 
     volid: str
@@ -42,6 +44,12 @@ class Volume:
     made: datetime | None = None
     notes: str = ""
     protected: bool = False
+    location: str = ""
+
+    @property
+    def place(self) -> str:
+        """What QEMU's programs are told to open."""
+        return self.location or str(self.path)
 
     @property
     def name(self) -> str:
@@ -67,19 +75,38 @@ class Listing:
 
 @dataclass(frozen=True, kw_only=True)
 class StorageStatus:
-    """Bytes of the file system or pool. ``active`` is false when it cannot be used; ``text`` says why."""
+    """Bytes of the file system or pool. ``active`` is false when it cannot be used; ``text`` says why.
+
+    ``warning`` is what somebody should look at while it can still be used.
+    """
 
     active: bool
     total: int = 0
     used: int = 0
     available: int = 0
     text: str = ""
+    warning: str = ""
 
 
 class Storage(Protocol):
     """A place for disks. Everything raises :class:`StorageError` in words a person can act on."""
 
     name: str
+
+    formats: tuple[DiskFormat, ...]
+    """What a disk can be here, the best first."""
+
+    granule: int
+    """Bytes; a disk's size is rounded up to a multiple of it."""
+
+    files: bool
+    """Whether volumes are plain files. Only such a storage holds ISO images and saved memory."""
+
+    paths: bool
+    """Whether a volume has a path on this node, which other programs than QEMU can open."""
+
+    async def prepare(self) -> None:
+        """Make what a new storage needs; harmless when it is there."""
 
     async def status(self) -> StorageStatus:
         """Room and health; never raises."""
@@ -155,6 +182,20 @@ class Storage(Protocol):
 
     async def snapshots(self, volid: str) -> list[str]:
         """The names of the snapshots inside a disk, also while a guest has it open."""
+
+    def snapshots_apart(self, volid: str) -> bool:
+        """Whether the storage takes the volume's snapshots itself, also while a guest has it open; then the
+        guest has to stand still. Otherwise they lie inside the image and QEMU takes them."""
+
+    async def revert_refusal(self, volid: str, name: str) -> str:
+        """Why the volume cannot go back to that snapshot of its own, as a sentence; empty when it can."""
+
+    def reading(self, volid: str, snapshot: str = "") -> AbstractAsyncContextManager[tuple[Volume, str]]:
+        """A volume that can be read inside the block, as it was in ``snapshot``, and that snapshot's name
+        when it has to be looked for inside the image (``copy`` wants both)."""
+
+    def opened_as(self, volid: str, filename: str) -> bool:
+        """Whether ``filename``, as QEMU tells it of its lowest node, is this volume."""
 
     async def free(self, volid: str) -> None:
         """Delete a volume for good. One that is gone already is no error. A protected backup is refused."""

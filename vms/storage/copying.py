@@ -37,30 +37,18 @@ class Copying(Making):
 
         Where the file system can share blocks, a copy in the same format takes none and no time.
         """
-        header, whole = await asyncio.to_thread(self._source, source)
+        header, whole = await asyncio.to_thread(judge, source, self.user)
         await self.check_space(min(whole, header.virtual_size))
         async with self.newborn(vmid, fmt) as path:
-            alone = header.kind == fmt and not (header.backing or header.snapshots or snapshot)
-            if not alone or not await asyncio.to_thread(_share, source.path, path):
+            plain = not (source.location or header.backing or header.snapshots or snapshot)
+            alone = header.kind == fmt and plain
+            if not alone or not await asyncio.to_thread(share, source.path, path):
                 await image.copy(
-                    source.path, header, path, fmt,
+                    source.place, header, path, fmt,
                     whole=whole, snapshot=snapshot, speed=speed, user=self.user, progress=progress,
                 )  # fmt: skip
             await asyncio.to_thread(pad, path)
             return await self.find(self.volid(path))
-
-    def _source(self, source: Volume) -> tuple[Header, int]:
-        """A source's header once it was judged, and the bytes it takes with all it lies on."""
-        storage, name = source.volid.split(":", 1)
-        there = Making(storage, source.path.parents[2], user=self.user)
-        lower = base_below(f"../{'/'.join(name.split('/')[:-2])}")
-        with there.open(source.path, source.volid) as descriptor:
-            whole = os.fstat(descriptor).st_blocks * 512
-            if source.format == "raw":
-                return Header(kind="raw", virtual_size=os.fstat(descriptor).st_size), whole
-            header = inspect(descriptor)
-        check_plain(header, source.format, f"volume '{source.volid}'", below=lower)
-        return header, whole + sum(path.stat().st_blocks * 512 for path, _ in there.below(source.volid))
 
     async def clone(self, vmid: int, base: str) -> Volume:
         """A new disk that lies on the base volume ``base`` and holds only what differs."""
@@ -164,6 +152,22 @@ class Copying(Making):
                 os.fchmod(directory, 0o700)
 
 
+def judge(source: Volume, user: str | None = None) -> tuple[Header, int]:
+    """A source's header once it was judged, and the bytes it takes with all it lies on."""
+    if source.location:  # a block device: all of it is the guest's
+        return Header(kind="raw", virtual_size=source.size), source.used or source.size
+    storage, name = source.volid.split(":", 1)
+    there = Making(storage, source.path.parents[2], user=user)
+    lower = base_below(f"../{'/'.join(name.split('/')[:-2])}")
+    with there.open(source.path, source.volid) as descriptor:
+        whole = os.fstat(descriptor).st_blocks * 512
+        if source.format == "raw":
+            return Header(kind="raw", virtual_size=os.fstat(descriptor).st_size), whole
+        header = inspect(descriptor)
+    check_plain(header, source.format, f"volume '{source.volid}'", below=lower)
+    return header, whole + sum(path.stat().st_blocks * 512 for path, _ in there.below(source.volid))
+
+
 def _renamed(volid: str, target: Path) -> str:
     """A volume's id after its own file, the last two parts of the name, was renamed."""
     storage, name = volid.split(":", 1)
@@ -189,7 +193,7 @@ def _lay_over(path: Path, name: str, below: Volume) -> None:
         raise StorageError(f"a disk over '{below.volid}' cannot be made: {error.strerror}") from error
 
 
-def _share(source: Path, target: Path) -> bool:
+def share(source: Path, target: Path) -> bool:
     """Make ``target`` share the source's blocks; false where the file system cannot."""
     try:
         with opened(source, os.O_RDONLY) as lower, opened(target, os.O_WRONLY) as upper:

@@ -7,21 +7,33 @@ what is made of others; here are a volume's way to QEMU and its snapshots, which
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pwd
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from vms.errors import StorageError
 from vms.storage import image
-from vms.storage.base import Volume
+from vms.storage.base import DiskFormat, Volume
 from vms.storage.copying import Copying
 from vms.storage.header import check_plain, inspect
+from vms.storage.making import BLOCK
 from vms.storage.names import DISK_NAME, base_below, is_base
 
 
 class DirectoryStorage(Copying):
     """A folder on a file system. See :class:`vms.storage.base.Storage` for what each verb promises."""
+
+    formats: tuple[DiskFormat, ...] = ("qcow2", "raw")
+    granule = BLOCK
+    files = True
+    paths = True
+
+    def opened_as(self, volid: str, filename: str) -> bool:
+        """Whether ``filename``, as QEMU tells it, is this volume."""
+        return filename == str(self.path(volid))
 
     async def activate(self, volid: str, fmt: str) -> Volume:
         """Check that the volume is there, is what our record says, and can be opened by QEMU's user.
@@ -75,6 +87,19 @@ class DirectoryStorage(Copying):
         if found["fmt"] != "qcow2":
             return f"'{volid}' is raw, and only qcow2 can hold a snapshot; move the disk to qcow2 first."
         return ""
+
+    def snapshots_apart(self, volid: str) -> bool:
+        """A qcow2 holds its own."""
+        return False
+
+    async def revert_refusal(self, volid: str, name: str) -> str:
+        """A qcow2 goes back to any snapshot it holds."""
+        return ""
+
+    @contextlib.asynccontextmanager
+    async def reading(self, volid: str, snapshot: str = "") -> AsyncIterator[tuple[Volume, str]]:
+        """The volume, and its snapshot to be looked for inside it."""
+        yield await self.find(volid), snapshot
 
     async def snapshot(self, volid: str, name: str) -> None:
         """Take a snapshot of a disk no guest has open. Undone by :meth:`delete_snapshot`."""

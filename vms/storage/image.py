@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ async def convert_foreign(
 
 
 async def copy(
-    source: Path, header: Header, target: Path, fmt: DiskFormat,
+    source: str, header: Header, target: Path, fmt: DiskFormat,
     *, whole: int, snapshot: str = "", speed: int = 0, user: str | None, progress: Progress,
 ) -> None:  # fmt: skip
     """Copy an image of ours, with all it lies on, into ``target``, which exists.
@@ -78,7 +79,7 @@ async def copy(
     words = ["-q", "-f", header.kind, "-O", fmt, *(["-r", str(speed)] if speed else [])]
     if snapshot:
         words += ["-U", "-l", f"snapshot.name={escaped(snapshot)}"]
-    words += ["--", str(source), str(target)]
+    words += ["--", source, str(target)]
     await _watched(words, target, header.virtual_size, max(whole // 512, 1), user, progress)
     await asyncio.to_thread(_keep, target)
 
@@ -98,6 +99,33 @@ async def _watched(
         work.cancel()
         await asyncio.wait({work})
     await work
+
+
+async def fill(
+    source: str, header: Header, target: str, progress: Progress,
+    *, snapshot: str = "", speed: int = 0, user: str | None = None, limits: Limits | None = None,
+) -> None:  # fmt: skip
+    """Copy an image into a raw volume that is no file and exists: a block device, an image of a cluster.
+
+    How far it is nobody can see from outside: ``progress`` hears the beginning and the end. ``limits`` for a
+    stranger's image.
+    """
+    words = ["-q", "-n", "-f", header.kind, "-O", "raw", *(["-r", str(speed)] if speed else [])]
+    if snapshot:
+        words += ["-U", "-l", f"snapshot.name={escaped(snapshot)}"]
+    await progress(0)
+    await _qemu_img("convert", *words, "--", source, target, user=user, timeout=IMPORT_TIMEOUT, limits=limits)
+    await progress(1)
+
+
+async def pour(content: bytes, target: str, *, user: str | None = None) -> None:
+    """Write bytes of ours to the start of a raw volume that has no path."""
+    with tempfile.NamedTemporaryFile(prefix="pvelite-") as file:
+        file.write(content)
+        file.flush()
+        os.fchmod(file.fileno(), 0o644)
+        words = ["-q", "-n", "-f", "raw", "-O", "raw", "--", file.name, target]
+        await _qemu_img("convert", *words, user=user)
 
 
 def _keep(path: Path) -> None:

@@ -66,7 +66,7 @@ class Making(Folder):
         self, vmid: int, source: Path, source_format: str, fmt: DiskFormat, progress: image.Progress
     ) -> Volume:
         """A new disk holding a copy of a stranger's image; when it raises, nothing is left."""
-        header = await asyncio.to_thread(_header, source, source_format)
+        header = await asyncio.to_thread(foreign_header, source, source_format)
         check_foreign(header, source_format, f"image '{source.name}'")
         await self.check_space((await asyncio.to_thread(source.stat)).st_size)
         async with self.newborn(vmid, fmt) as path:
@@ -239,7 +239,7 @@ def foreign_format(path: Path) -> str:
 
     Raises :class:`StorageError` for what is neither, is packed, or cannot be opened.
     """
-    header = _header(path, "")
+    header = foreign_header(path, "")
     kind = "raw" if header.kind == "iso" else header.kind
     if kind not in ("qcow2", "vmdk", "raw"):
         raise StorageError(
@@ -248,7 +248,7 @@ def foreign_format(path: Path) -> str:
     return kind
 
 
-def _header(path: Path, fmt: str) -> Header:
+def foreign_header(path: Path, fmt: str) -> Header:
     """What an image says of itself. Raises :class:`StorageError` when it cannot be opened."""
     try:
         with opened(path, os.O_RDONLY) as descriptor:

@@ -7,6 +7,9 @@ A linked clone's volume name is two file names, its base's and its own, as in Pr
 A backup says whose it is and when it was begun, in UTC, so that it means the same on every node::
 
     backup/vzdump-qemu-101-2026_11_27-02_00_00.tar.zst      file dump/vzdump-qemu-101-…
+
+What lies on a storage of block devices has no folder and no ending: ``vm-101-disk-0``,
+``base-900-disk-0/vm-101-disk-0``.
 """
 
 from __future__ import annotations
@@ -28,6 +31,11 @@ SEED_NAME = re.compile(rf"(?P<vmid>{_VMID})/vm-(?P=vmid)-cloudinit\.(?P<fmt>qcow
 STATE_NAME = re.compile(
     rf"(?P<vmid>{_VMID})/vm-(?P=vmid)-state-(?P<state>[A-Za-z][A-Za-z0-9_-]{{1,59}}(?:\.tpm)?)\.raw"
 )
+BLOCK_DISK = re.compile(
+    rf"(?:(?P<lower>base-(?P<lowerid>{_VMID})-disk-[0-9]{{1,4}})/)?"
+    rf"(?P<kind>vm|base)-(?P<vmid>{_VMID})-disk-(?P<number>[0-9]{{1,4}})"
+)
+BLOCK_SEED = re.compile(rf"vm-(?P<vmid>{_VMID})-cloudinit")
 IMPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.(qcow2|raw|img|vmdk)", re.IGNORECASE)
 ISO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.[iI][sS][oO]")
 ISO_NAME_LENGTH = 120
@@ -89,8 +97,18 @@ def image_name(name: str) -> re.Match[str] | None:
 
 def is_base(name: str) -> bool:
     """Whether a volume so called is a base: read-only, and clones may lie on it."""
-    found = DISK_NAME.fullmatch(name)
+    found = disk_name(name)
     return found is not None and found["kind"] == "base"
+
+
+def disk_name(name: str) -> re.Match[str] | None:
+    """What a disk or base is called, a file or a block device; ``None`` for another name."""
+    return DISK_NAME.fullmatch(name) or BLOCK_DISK.fullmatch(name)
+
+
+def is_seed(name: str) -> bool:
+    """Whether a volume so called is a cloud-init drive's."""
+    return bool(SEED_NAME.fullmatch(name) or BLOCK_SEED.fullmatch(name))
 
 
 def base_below(backing: str) -> str:

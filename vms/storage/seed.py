@@ -75,6 +75,8 @@ def _folder(image: pycdlib.PyCdlib, known: dict[str, str], name: str) -> str:
 
 def read_mark(path: Path) -> str:
     """The fingerprint a raw seed carries; empty when there is none, or no such file."""
+    if path.parts[:2] == ("/", "dev"):  # a volume's name there is a link to its device
+        path = path.resolve()
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vms.errors import StorageError
 from vms.hardware.context import NodeFacts
 from vms.host.paths import RunPaths
 from vms.models import VM, Node, Task
-from vms.storage.directory import DirectoryStorage
+from vms.storage import open_storage
+from vms.storage.base import Storage as StorageDriver
 from vms.worker.ends import Ends
 from vms.worker.guests import LiveGuest, write_marker
 from vms.worker.storages import Scanner
@@ -42,11 +42,9 @@ class Services:
         """The live process of a VM, or None."""
         return self._supervisor.guest(vmid)
 
-    def storage(self, name: str, facts: Mapping[str, Any]) -> DirectoryStorage:
+    def storage(self, name: str, facts: Mapping[str, Any]) -> StorageDriver:
         """The driver of a storage described by ``facts``. Raises :class:`StorageError`."""
-        if facts["type"] != "dir":
-            raise StorageError(f"storage '{name}' is of a kind this node cannot use: {facts['type']}")
-        return DirectoryStorage(name, facts["path"], user=self.user)
+        return open_storage(name, facts, user=self.user)
 
     def note_launch(self, vmid: int, record: Mapping[str, Any]) -> None:
         """Keep the launch record on disk, for the case that the worker dies before the row holds it."""

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from vms.errors import StorageError
 from vms.models import Node, Storage, StorageStatus, Volume
 from vms.operations.volumes import keep_volume, needed
-from vms.storage import base
-from vms.storage.directory import DirectoryStorage
+from vms.storage import base, open_storage
 from vms.tasks import notify
 from vms.worker import snippets
 from vms.worker.database import Database
@@ -35,7 +34,7 @@ def known(storage: Storage, node: Node) -> dict[str, Volume]:
     return {row.name: row for row in rows}
 
 
-async def look(storage: Storage, driver: DirectoryStorage) -> Seen:
+async def look(storage: Storage, driver: base.Storage) -> Seen:
     """Read one storage. Never raises for a storage that is broken: that is an answer."""
     with contextlib.suppress(OSError, StorageError):  # what is wrong with it, status() says
         await driver.prepare()
@@ -129,16 +128,16 @@ class Scanner:
         self._db = database
         self.user = user
 
-    def driver(self, storage: Storage) -> DirectoryStorage:
-        """The driver of a storage."""
-        return DirectoryStorage(storage.name, storage.path, user=self.user)
+    def driver(self, storage: Storage) -> base.Storage:
+        """The driver of a storage. Raises :class:`StorageError`."""
+        return open_storage(storage.name, storage.facts(), user=self.user)
 
     async def scan(self, name: str = "") -> int:
         """Look at all enabled storages, or the one; answers how many volumes were found."""
         count, changed = 0, False
         for storage in await self._db(self._storages, name):
             before = await self._db(known, storage, self._node)
-            seen = await look(storage, self.driver(storage))
+            seen = await self._seen(storage)
             changed |= await self._db(store, self._node, seen, before)
             for volume in news(seen, before):
                 changed |= await self._look_again(storage, volume)
@@ -157,6 +156,13 @@ class Scanner:
         except StorageError:
             return bool(await self._db(unsay, self._node, storage, volume))
         return False
+
+    async def _seen(self, storage: Storage) -> Seen:
+        try:
+            driver = self.driver(storage)
+        except StorageError as error:
+            return Seen(storage, base.StorageStatus(active=False, text=str(error)), ())
+        return await look(storage, driver)
 
     @staticmethod
     def _storages(name: str) -> list[Storage]:
