@@ -174,10 +174,14 @@ def _number(found: dict[str, Any], name: str, least: int, most: int) -> int:
 
 
 def _time(found: dict[str, Any]) -> datetime:
+    text = _text(found, "begun", 32)
     try:
-        return datetime.strptime(_text(found, "begun", 32), _TIME).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        raise _wrong("'begun' is no time such as 2026-01-31T23:59:00Z") from None
+        moment = None
+    if moment is None or moment.tzinfo is None or moment.astimezone(UTC).strftime(_TIME) != text:
+        raise _wrong("'begun' is no time such as 2026-01-31T23:59:00Z")
+    return moment
 
 
 def _mode(found: dict[str, Any]) -> Mode:

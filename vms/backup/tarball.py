@@ -53,7 +53,12 @@ def disk_header(name: str, stored: int, size: int, mtime: int) -> bytes:
     records = {_MAJOR: "1", _MINOR: "0", _NAME: name, _REAL: str(size), _SIZE: str(stored)}
     body = b"".join(_record(key, text) for key, text in records.items())
     extended = _ustar(f"PaxHeaders/{name}", len(body), b"x", mtime) + body + padding(len(body))
-    return extended + _ustar(f"GNUSparseFile.0/{name}", min(stored, _OCTAL), b"0", mtime)
+    return extended + _ustar(f"GNUSparseFile.0/{name}", stated(stored), b"0", mtime)
+
+
+def stated(stored: int) -> int:
+    """What the old header says of a size: it has no room for more than 8 GiB."""
+    return min(stored, _OCTAL)
 
 
 def _record(key: str, text: str) -> bytes:
@@ -122,6 +127,8 @@ def map_text(extents: Sequence[Extent], size: int) -> bytes:
 
 def read_ustar(block: bytes) -> tuple[str, int, bytes]:
     """Name, size and kind of a header this program wrote. Raises :class:`StorageError` for any other."""
+    if not any(block):
+        raise StorageError("is missing: the archive ends before it")
     if len(block) != BLOCK or block[148:156] != b"%06o\0 " % (sum(block[:148]) + sum(block[156:]) + 256):
         raise StorageError("a header is damaged")
     try:

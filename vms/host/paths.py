@@ -100,7 +100,7 @@ class RunPaths:
         planted there) raises :class:`VMError`. Blocks for a moment: call it in a thread.
         """
         paths = self.vm(vmid)
-        uid, gid = _ids(self.user)
+        uid, gid = ids_of(self.user)
         make_folder(self.run_dir, os.geteuid(), os.getegid(), 0o711)
         make_folder(self.run_dir / "vm", os.geteuid(), os.getegid(), 0o711)
         make_folder(self.log_dir, os.geteuid(), os.getegid(), 0o700)
@@ -115,7 +115,8 @@ class RunPaths:
         remove_tree(self.vm(vmid).folder)
 
 
-def _ids(user: str | None) -> tuple[int, int]:
+def ids_of(user: str | None) -> tuple[int, int]:
+    """User and group number of ``user``; ours without one."""
     if user is None:
         return os.geteuid(), os.getegid()
     entry = pwd.getpwnam(user)

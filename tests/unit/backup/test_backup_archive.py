@@ -9,43 +9,18 @@ import os
 import random
 import subprocess
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from archivekit import CONF, Memory, manifest_of, write
 
 from vms.backup.archive import ArchiveWriter, Compress, Limiter
-from vms.backup.manifest import ArchivedDisk, Manifest, parse
+from vms.backup.manifest import Manifest, parse
 from vms.backup.nbd import Extent
 from vms.backup.tarball import GAP, MAP_ENTRIES, coarse, map_text
 from vms.errors import StorageError
 
 MIB = 1 << 20
-
-
-class Memory:
-    """A disk in memory."""
-
-    def __init__(self, size: int, stretches: dict[int, bytes]) -> None:
-        self.content = bytearray(size)
-        self.stretches = stretches
-        self.busy = self.most = 0
-        for offset, data in stretches.items():
-            self.content[offset : offset + len(data)] = data
-
-    @property
-    def size(self) -> int:
-        return len(self.content)
-
-    async def extents(self) -> list[Extent]:
-        return [Extent(offset, len(data)) for offset, data in sorted(self.stretches.items())]
-
-    async def read(self, offset: int, length: int) -> bytes:
-        self.busy += 1
-        self.most = max(self.most, self.busy)
-        await asyncio.sleep(0)
-        self.busy -= 1
-        return bytes(self.content[offset : offset + length])
 
 
 def noise(length: int, seed: int = 1) -> bytes:
@@ -61,32 +36,10 @@ DISKS = {
     "efidisk0.raw": Memory(540672, {0: noise(540672, 3)}),
     "tpmstate0.raw": Memory(512, {0: noise(512, 4)}),
 }  # fmt: skip
-CONF = b"name: web\nmemory: 512\n"
 
 
 def manifest() -> Manifest:
-    disks = tuple(
-        ArchivedDisk(
-            key=member.removesuffix(".raw"), volid=f"local:101/vm-101-disk-{number}.qcow2", format="qcow2",
-            size=disk.size, member=member,
-        )
-        for number, (member, disk) in enumerate(DISKS.items())
-    )  # fmt: skip
-    return Manifest(
-        vmid=101, name="web", node="pve1", begun=datetime(2026, 1, 31, 23, 59, tzinfo=UTC), mode="snapshot",
-        consistent=True, product="pvelite 0.1.0", disks=disks,
-    )  # fmt: skip
-
-
-async def write(path: Path, compress: Compress) -> int:
-    with path.open("wb") as file:
-        async with ArchiveWriter(file.fileno(), compress) as writer:
-            await writer.add_text("manifest.json", manifest().format())
-            await writer.add_text("qemu.conf", CONF)
-            for member, disk in DISKS.items():
-                await writer.add_disk(member, disk)
-            await writer.finish()
-            return writer.written
+    return manifest_of({member: disk.size for member, disk in DISKS.items()})
 
 
 @pytest.mark.parametrize(("compress", "options"), [("zstd", ["--zstd"]), ("0", [])])
@@ -94,7 +47,7 @@ async def test_tar_makes_the_same_sparse_files(
     tmp_path: Path, compress: Compress, options: list[str]
 ) -> None:
     archive = tmp_path / "backup"
-    assert await write(archive, compress) == archive.stat().st_size
+    assert await write(archive, DISKS, compress) == archive.stat().st_size
     assert archive.stat().st_size < 12 * MIB, "gaps take no room"
     if compress == "zstd":
         subprocess.run(["zstd", "-t", "-q", "--format=zstd", str(archive)], check=True)
@@ -115,7 +68,7 @@ async def test_tar_makes_the_same_sparse_files(
 
 async def test_the_sums_are_of_what_is_stored(tmp_path: Path) -> None:
     archive = tmp_path / "backup.tar"
-    await write(archive, "0")
+    await write(archive, DISKS, "0")
     raw = archive.read_bytes()
     listed = json.loads(raw[raw.index(b'{\n "algorithm"') :].rstrip(b"\0"))
     assert listed["algorithm"] == "sha256"
