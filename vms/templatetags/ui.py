@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,16 @@ def ago(moment: datetime | None, suffix: str = " ago") -> SafeString | str:
     """A relative time with the exact one on hover. ``suffix`` empty says *for how long* instead."""
     if moment is None:
         return "never" if suffix else ""
+    return format_html("{}{}{}</time>", _exactly(moment), elapsed(moment), suffix)
+
+
+@lru_cache(maxsize=1024)
+def _exactly(moment: datetime) -> SafeString:
+    """The beginning of an element that says a time in words: the exact one, for machines and on hover."""
     exact = timezone.localtime(moment)
     return format_html(
-        '<time datetime="{}" title="{}">{}{}</time>',
-        exact.isoformat(timespec="seconds"), exact.strftime("%Y-%m-%d %H:%M:%S %Z"), elapsed(moment), suffix,
+        '<time datetime="{}" title="{}">',
+        exact.isoformat(timespec="seconds"), exact.strftime("%Y-%m-%d %H:%M:%S %Z"),
     )  # fmt: skip
 
 
@@ -116,11 +122,8 @@ def clock(moment: datetime | None) -> SafeString | str:
         return ""
     exact = timezone.localtime(moment)
     today = exact.date() == timezone.localdate()
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
-        exact.isoformat(timespec="seconds"), exact.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        exact.strftime("%H:%M:%S" if today else "%b %-d %H:%M"),
-    )  # fmt: skip
+    shown = exact.strftime("%H:%M:%S" if today else "%b %-d %H:%M")
+    return format_html("{}{}</time>", _exactly(moment), shown)
 
 
 @register.filter

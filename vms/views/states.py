@@ -59,9 +59,15 @@ TEMPLATE = State("Template", "stopped", "template")
 
 def vm_state(vm: VM) -> State:
     """The VM's state; a template's is to be one. On a silent node only the last known one can be told."""
-    if vm.template:
-        return TEMPLATE if not vm.running else State("Warming up", "busy", "template")
-    return state_of(vm.status, vm.node.online, asleep(vm))
+    return listed_state(vm.status, vm.node.online, vm.lock, vm.template)
+
+
+def listed_state(status: str, online: bool, lock: str, template: bool) -> State:
+    """:func:`vm_state` for the bare columns of a list."""
+    if template:
+        runs = status not in (VM.Status.STOPPED, VM.Status.UNKNOWN)
+        return State("Warming up", "busy", "template") if runs else TEMPLATE
+    return state_of(status, online, lock == "suspended")
 
 
 def asleep(vm: VM) -> bool:
