@@ -194,7 +194,7 @@ class Engine:
 
         return submit(verb, vm=vm, user=user, params={key.replace("_", "-"): v for key, v in params.items()})
 
-    def end(self, task: Task, timeout: float = 30) -> Task:
+    def end(self, task: Task, timeout: float = 90) -> Task:
         """Wait for the task's end, whichever."""
 
         def finished() -> bool:
@@ -212,7 +212,7 @@ class Engine:
         vm.refresh_from_db()
         return task
 
-    def status(self, vm: VM, wanted: str, timeout: float = 10) -> None:
+    def status(self, vm: VM, wanted: str, timeout: float = 30) -> None:
         """Wait until the row says so."""
 
         def there() -> bool:

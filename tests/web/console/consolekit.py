@@ -20,7 +20,7 @@ from django.db import connections
 ORIGIN = "http://127.0.0.1:8006"
 
 
-def wait_for(what: str, state: Callable[[], Any], limit: float = 10) -> Any:
+def wait_for(what: str, state: Callable[[], Any], limit: float = 30) -> Any:
     """What ``state`` answered as soon as it was true."""
     end = time.monotonic() + limit
     pause = threading.Event()
