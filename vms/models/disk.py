@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import models
 
 GIB = 1 << 30
+FIRMWARE_SIZE = 4 << 20
+"""Bytes at most of EFI variables and of a TPM's state; what is asked of them (``local:1``) means nothing."""
 
 
 class Disk(models.Model):
@@ -46,3 +48,8 @@ class Disk(models.Model):
             gib = f"{(self.size or 0) / GIB:.6f}".rstrip("0").rstrip(".")
             return f"{self.storage.name}:{gib or '0'}"
         return "none"
+
+    @property
+    def new_size(self) -> int:
+        """Bytes a volume that is yet to be made may grow to."""
+        return FIRMWARE_SIZE if self.slot in ("efidisk0", "tpmstate0") else self.size or 0

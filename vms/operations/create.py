@@ -140,7 +140,7 @@ def check_room(vm: VM) -> None:
         storage__in=wanted, node=vm.node, error=""
     ):
         disks = wanted[status.storage_id]
-        total = sum(disk.size or 0 for disk in disks)
+        total = sum(disk.new_size for disk in disks)
         if total > status.available:
             free = f"{status.available / (1 << 30):.1f} GiB"
             text = f"storage '{status.storage.name}' has {free} free, the new disks want {size_text(total)}"
@@ -203,7 +203,7 @@ async def check_space(ctx: Context, disks: list[tuple[Disk, Storage]]) -> None:
     """All new disks together must fit, not only each of them."""
     totals: dict[str, int] = defaultdict(int)
     for disk, storage in disks:
-        totals[storage.name] += disk.size or 0
+        totals[storage.name] += disk.new_size
         driver = ctx.services.storage(storage.name, storage.facts())
         try:
             await driver.check_space(totals[storage.name])

@@ -83,6 +83,7 @@ class Resize(Operation):
             await ctx.log(f"{drive.slot}: has {size_text(size)} already")
         await driver.check_space(size - before)
         await remember(ctx, {NOTE: size})
+        ctx.step("noted")
         if ctx.services.guest(ctx.vm.vmid) is not None:
             await grow_live(ctx, drive, size)
         else:

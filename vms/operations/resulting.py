@@ -103,7 +103,7 @@ def _no_room(vm: VM, wanted: Iterable[Disk]) -> list[ConfigError]:
         storage__in=[pk for pk in by_storage if pk], node=vm.node, error=""
     ):
         disks = by_storage[status.storage_id]
-        total = sum(disk.size or 0 for disk in disks)
+        total = sum(disk.new_size for disk in disks)
         if total > status.available:
             free = f"{status.available / (1 << 30):.1f} GiB"
             text = f"storage '{status.storage.name}' has {free} free, the new disks want {size_text(total)}"

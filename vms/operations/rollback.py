@@ -124,6 +124,19 @@ async def go_back(ctx: Context, made: Snapshot, disks: list[Held]) -> None:
     """End the guest, take back disks and configuration."""
     await end(ctx, STOP_TIMEOUT)
     ctx.step("stopped")
+    try:
+        await take_disks_back(ctx, made, disks)
+    except VMError as error:
+        error.hint = f"{error.hint} The VM is off and partly what it was at '{made.name}': roll back again."
+        error.hint = error.hint.strip()
+        raise
+    for text in await ctx.db(take_back, ctx.vm, made):
+        await ctx.warn(text)
+    ctx.step("configuration back")
+
+
+async def take_disks_back(ctx: Context, made: Snapshot, disks: list[Held]) -> None:
+    """Make every disk what it was, one after the other. Safe to begin again."""
     for number, held in enumerate(disks):
         await ctx.progress(number / len(disks), f"taking {held.key} back")
         if held.key == TPM:
@@ -135,9 +148,6 @@ async def go_back(ctx: Context, made: Snapshot, disks: list[Held]) -> None:
             found = await snapdisks.driver_of(ctx, held.volume).find(held.volume.volid)
             await ctx.db(keep_volume, held.volume.storage, ctx.vm.node, found)  # it may have grown since
         ctx.step(f"{held.key} back")
-    for text in await ctx.db(take_back, ctx.vm, made):
-        await ctx.warn(text)
-    ctx.step("configuration back")
 
 
 def mapping_after(vm: VM, made: Snapshot) -> tuple[dict[str, str], list[str]]:

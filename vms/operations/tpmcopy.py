@@ -57,11 +57,15 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, content: bytes, size: int) -> None:
-    """Make ``content`` all that a file holds, zeroes up to ``size`` behind it. It is on the disk then."""
-    descriptor = statefile.opened(path, writing=True)
+    """Make ``content`` all that a file holds, zeroes up to ``size`` behind it. It is on the disk then.
+
+    It takes the place of what was there, which a full storage does not have twice.
+    """
+    descriptor = statefile.opened(path, writing=True, keep=True)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+            file.truncate(len(content))
             file.truncate(max(size, len(content)))
             file.flush()
             os.fsync(file.fileno())

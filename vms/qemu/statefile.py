@@ -29,12 +29,13 @@ Progress = Callable[[float], Awaitable[None]]
 """Hears how far it is, 0 to 1."""
 
 
-def opened(path: Path, *, writing: bool = False) -> int:
-    """A descriptor of a state file that exists; close it after use.
+def opened(path: Path, *, writing: bool = False, keep: bool = False) -> int:
+    """A descriptor of a state file that exists; close it after use. ``writing`` empties it unless it is to
+    ``keep`` its place.
 
     Raises :class:`StorageError` for what is missing or no plain file.
     """
-    flags = (os.O_WRONLY | os.O_TRUNC) if writing else os.O_RDONLY
+    flags = (os.O_WRONLY | (0 if keep else os.O_TRUNC)) if writing else os.O_RDONLY
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

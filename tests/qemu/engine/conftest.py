@@ -51,6 +51,8 @@ def tiny(engine: Engine) -> Iterator[Any]:
     try:
         yield storage
     finally:
+        wipe(engine)
+        storage.delete()
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
@@ -66,6 +68,7 @@ def small(engine: Engine) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        wipe(engine)
         storage.delete()
         subprocess.run(["umount", "-l", str(folder)], check=True)
 

@@ -88,16 +88,28 @@ def test_a_worker_killed_while_a_disk_changes_hands(bench: Engine) -> None:
     assert at_every_border(bench, "qmmove", fresh, settled, **words) == ["noted", "renamed", "stored"]
 
 
-def test_a_worker_killed_after_a_disk_grew(bench: Engine) -> None:
+@pytest.mark.parametrize("running", [False, True])
+def test_a_worker_killed_while_a_disk_grows(bench: Engine, running: bool) -> None:
+    """It has grown or not, and the configuration says which; the guest runs."""
     numbers = count(400)
 
     def fresh() -> VM:
         vm = created(bench, next(numbers))
-        bench.do("qmstart", vm)
+        if running:
+            bench.do("qmstart", vm)
         return vm
 
     def settled(vm: VM, task: Task, name: str) -> None:
-        assert task.status == "ok", task.message
-        assert config(vm)["scsi0"].endswith(",size=96M")
+        grown = name == "resized"
+        assert task.status == ("ok" if grown else "error"), (name, task.message)
+        assert grown or "It has 64M" in task.message
+        assert config(vm)["scsi0"].endswith(",size=96M" if grown else ",size=64M")
+        assert holds_pattern(volume(vm))
+        vm.refresh_from_db()
+        assert (vm.draft, vm.lock) == ({}, "")
+        bench.status(vm, "running" if running else "stopped")
+        if running:
+            bench.do("qmstop", vm)
 
-    assert at_every_border(bench, "resize", fresh, settled, disk="scsi0", size="+32M") == ["resized"]
+    names = at_every_border(bench, "resize", fresh, settled, disk="scsi0", size="+32M")
+    assert names == ["noted", "resized"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
 from enginekit import Engine, until
+from faultkit import deaths
 
 from vms.errors import ConfigError, StateError
-from vms.models import VM, AclEntry, Volume
+from vms.models import VM, AclEntry, Task, Volume
 from vms.models.configuration import config_of
 from vms.operations.base import submit
 from vms.operations.drafts import new_draft
@@ -70,19 +72,32 @@ def test_what_is_due_goes_with_disks_and_rights(engine: Engine) -> None:
     assert not AclEntry.objects.filter(path="/vms/140").exists()
 
 
-def test_a_worker_killed_between_two_steps_leaves_all_or_nothing(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("verb", "borders"),
+    [
+        ("qmdestroy", ("cleaned",)),
+        ("qmdestroy now", ("volume freed", "volume freed", "cleaned")),
+        ("qmpurge", ("volume freed", "volume freed", "cleaned")),
+    ],
+)
+def test_a_worker_killed_between_two_steps_leaves_all_or_nothing(
+    engine: Engine, tmp_path: Path, verb: str, borders: tuple[str, ...]
+) -> None:
     """At each border of a removal the next worker goes on to the end."""
-    for number, (verb, stage) in enumerate((("qmdestroy", "trash"), ("qmpurge", None), ("qmpurge", None)), 1):
-        vm = made(engine) if verb == "qmdestroy" else VM.everything.filter(vmid=140).first() or made(engine)
-        if verb == "qmpurge" and vm.stage != "trash":
+    verb, _, now = verb.partition(" ")
+
+    def ask() -> Task:
+        vm = engine.draft({**CONFIG, "scsi1": "local:0.0625"}, 140)
+        engine.do("qmcreate", vm)
+        if verb == "qmpurge":
             engine.end(engine.submit("qmdestroy", vm))
-        engine.stop()
-        engine.start(PVELITE_FAULT=f"{verb}:{max(1, number - 1)}")
-        assert engine.process is not None
-        task = engine.submit(verb, thrown(vm))
-        assert engine.process.wait(20) == -9
-        engine.start()
-        assert engine.end(task).status == "ok", task.message
+        return engine.submit(verb, thrown(vm), **({"now": "1"} if now else {}))
+
+    for border, task in deaths(engine, verb, borders, tmp_path / "steps", ask, again=True):
+        assert task.status == "ok", (border, task.message)
         left = VM.everything.filter(vmid=140).first()
-        assert (left.stage if left else None) == stage
-        assert (engine.images() == []) == (stage is None)
+        kept = verb == "qmdestroy" and not now
+        assert (left.stage if left else None) == ("trash" if kept else None), border
+        assert len(engine.images()) == (2 if kept else 0), border
+        rows = Volume.objects.filter(vmid=140)
+        until(lambda: rows.count() == len(engine.images()), f"the rows tell of what is there: {border}")
