@@ -67,6 +67,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("guest", "vms.cli.guest", "run programs in a guest, set passwords, read and write files"),
     Subcommand("sendkey", "vms.cli.keys", "press keys of a VM's keyboard"),
     Subcommand("type", "vms.cli.keys", "type the standard input into a VM, on its keyboard"),
+    Subcommand("screenshot", "vms.cli.screen", "keep what a VM's screen shows as a PNG file"),
     Subcommand("terminal", "console.command", "open a VM's serial terminal here"),
     Subcommand("completion", "vms.cli.completion", "print what your shell needs to complete qm's words"),
     Subcommand("importconf", "vms.cli.importconf", "make a VM from a configuration file"),

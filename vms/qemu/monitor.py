@@ -220,10 +220,6 @@ class Monitor:
         answer = await self._hand(fd, "add-fd", {})
         return int(answer["fdset-id"])
 
-    async def remove_fd(self, fdset: int) -> None:
-        """Take back what :meth:`add_fd` handed over; QEMU closes its copies that are not in use."""
-        await self.execute("remove-fd", {"fdset-id": fdset})
-
     async def _hand(self, fd: int, command: str, arguments: Mapping[str, Any]) -> Any:
         """One descriptor and the command that takes it. QEMU keeps the descriptor that came last, so two
         who hand something over at once would get each other's."""

@@ -35,14 +35,19 @@ class Plain:
 
 def send(content: Mapping[str, Any]) -> str:
     """Leave ``content`` (JSON) for the worker; answers the token. Raises :class:`StateError`: no Redis."""
-    token = secrets.token_hex(16)
-    _put(f"in-{token}", content, INPUT_KEPT)
-    return token
+    name = token()
+    put(f"in-{name}", content, INPUT_KEPT)
+    return name
+
+
+def token() -> str:
+    """A number for an answer to a question that carries nothing."""
+    return secrets.token_hex(16)
 
 
 def fetch(token: str) -> dict[str, Any]:
     """Take what was sent, once. Raises :class:`StateError` when it is not there any more."""
-    found = _get(f"in-{token}")
+    found = get(f"in-{token}")
     if found is None:
         raise StateError("What this task was given is not there any more.", hint="Ask for it again.")
     try:
@@ -54,22 +59,24 @@ def fetch(token: str) -> dict[str, Any]:
 
 def answer(token: str, content: Mapping[str, Any]) -> None:
     """Leave the answer for whoever may read it."""
-    _put(f"out-{token}", content, ANSWER_KEPT)
+    put(f"out-{token}", content, ANSWER_KEPT)
 
 
 def answered(token: str) -> dict[str, Any] | None:
     """The answer, as long as it is kept."""
-    return _get(f"out-{token}")
+    return get(f"out-{token}")
 
 
-def _put(key: str, content: Mapping[str, Any], seconds: int) -> None:
+def put(key: str, content: Mapping[str, Any], seconds: int) -> None:
+    """Keep ``content`` (JSON) for so long. Raises :class:`StateError`: no Redis."""
     try:
         caches["parcels"].set(key, zlib.compress(json.dumps(content).encode(), 1), seconds)
     except (OSError, RedisError) as error:
         raise _unreachable(error) from error
 
 
-def _get(key: str) -> dict[str, Any] | None:
+def get(key: str) -> dict[str, Any] | None:
+    """What is kept. Raises :class:`StateError`: no Redis."""
     try:
         found = caches["parcels"].get(key)
     except (OSError, RedisError) as error:

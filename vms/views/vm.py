@@ -17,6 +17,7 @@ from vms.views.doors import signed_in, vm_or_404
 from vms.views.failures import last_failure
 from vms.views.graphs import VM_GRAPHS, fresh, graph_context
 from vms.views.nodes import accelerator
+from vms.views.picture import screen_card
 from vms.views.states import vm_state
 from vms.views.tasks import page_of, shown
 from vms.views.warmth import warmth_of
@@ -60,6 +61,7 @@ def summary_of(vm: VM, user: Any) -> dict[str, Any]:
         "tasks": [shown(task) for task in recent],
         "notes": config.get("description", ""),
         "warmth": warmth_of(full, config),
+        "screen": screen_card(user, vm),
     }
 
 

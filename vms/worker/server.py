@@ -39,6 +39,7 @@ from vms.worker.ends import Ends
 from vms.worker.meter import Meter
 from vms.worker.runner import Runner
 from vms.worker.sampler import Sampler
+from vms.worker.screens import Artist
 from vms.worker.services import Services
 from vms.worker.storages import Scanner
 from vms.worker.supervisor import Supervisor
@@ -80,6 +81,7 @@ class NodeWorker(Worker):
         paths = RunPaths(settings.run_dir, settings.log_dir, user)
         self._supervisor = Supervisor(node, paths, self._db)
         self._sampler = Sampler(self._supervisor, self._db)
+        self._artist = Artist(self._supervisor)
         self._meter = Meter(node, self._supervisor, self._db, Balloonist(node, self._supervisor, self._db))
         scanner = Scanner(node, self._db, user)
         ends = Ends(self._db)
@@ -100,7 +102,7 @@ class NodeWorker(Worker):
             self.listener(self.channels[0]), self.pump(), self._every(HEARTBEAT, self._beat),
             self._every(SURVEY, self._survey.again), self._every(TRASH, self._empty_trash),
             self._every(SCHEDULE, self._begin_jobs),
-            self._meter.run(), self._sampler.run(),
+            self._meter.run(), self._sampler.run(), self._artist.run(),
         ]  # fmt: skip
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
         log.info("worker of node %s is ready (process %s)", self.node.name, os.getpid())
@@ -142,6 +144,7 @@ class NodeWorker(Worker):
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5)
             self._kick.set()
+            self._artist.bell.set()
 
     async def pump(self) -> None:
         """Claim rows and hand them over; pass on cancellations."""

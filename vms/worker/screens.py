@@ -1,0 +1,83 @@
+"""Small pictures of the screens that somebody looks at, and of no other."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from vms.errors import MonitorError, OutcomeUnknown, StateError
+from vms.hardware.serial import display_of
+from vms.qemu.screen import picture_of
+from vms.tasks import screens
+from vms.tasks.screens import Thumbnail
+from vms.worker.guests import LiveGuest
+from vms.worker.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+EVERY = 2.0
+"""Seconds between two questions whether somebody looks."""
+SHARE = 20
+"""A picture that took a second is not drawn again for so many: big screens are drawn less often."""
+WIDTH, HEIGHT = 384, 288
+"""Pixels at most, so a picture has 324 KiB at most and about a tenth of that."""
+
+
+@dataclass
+class Drawn:
+    """What was drawn last of one run. ``due``: not again before that."""
+
+    digest: bytes = b""
+    due: float = 0.0
+
+
+class Artist:
+    """Draws while somebody looks. ``bell`` hurries it: somebody has begun to look."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._drawn: dict[str, Drawn] = {}
+        self.bell = asyncio.Event()
+
+    async def run(self) -> None:
+        while True:
+            self.bell.clear()
+            alive = {
+                str(guest.record["run_id"]): guest for guest in self._supervisor.guests() if has_screen(guest)
+            }
+            wanted = await asyncio.to_thread(screens.looked, alive) if alive else set()
+            self._drawn = {run: self._drawn.get(run, Drawn()) for run in wanted}
+            for run in sorted(wanted, key=lambda each: self._drawn[each].due):
+                await self._draw(alive[run], run, self._drawn[run])
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.bell.wait(), EVERY)
+
+    async def _draw(self, guest: LiveGuest, run: str, drawn: Drawn) -> None:
+        began = time.monotonic()
+        if began < drawn.due or guest.monitor is None:
+            return
+        try:
+            picture = await picture_of(guest.monitor)
+            digest = hashlib.blake2b(picture.pixels, digest_size=16).digest()
+            holds = digest == drawn.digest and await asyncio.to_thread(screens.keep_on, run)
+            if not holds:
+                small = await asyncio.to_thread(picture.shrunk, WIDTH, HEIGHT)
+                thumbnail = Thumbnail(await asyncio.to_thread(small.png))
+                await asyncio.to_thread(screens.keep, run, thumbnail)
+            drawn.digest = digest
+        except StateError as error:
+            with suppress(StateError):  # it may be Redis that is away
+                await asyncio.to_thread(screens.keep, run, Thumbnail(b"", str(error)))
+        except (MonitorError, OutcomeUnknown, OSError) as error:
+            log.debug("no picture of VM %s: %s", guest.vmid, error)
+        drawn.due = time.monotonic() + (time.monotonic() - began) * SHARE
+
+
+def has_screen(guest: LiveGuest) -> bool:
+    """Whether it was started with a graphics card."""
+    display = display_of(guest.record.get("config", {}))
+    return not display.startswith(("none", "serial"))
