@@ -16,6 +16,8 @@ class ConsoleTicket(models.Model):
     class Kind(models.TextChoices):
         VNC = "vnc", "Screen"
         SERIAL = "serial", "Serial line"
+        SPICE = "spice", "SPICE in the page"
+        VIEWER = "viewer", "SPICE viewer program"
 
     digest = models.CharField(max_length=64, unique=True, editable=False)
     session = models.CharField(max_length=64, editable=False)

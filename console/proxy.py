@@ -30,13 +30,17 @@ from websockify.websocket import WebSocketWantWriteError
 from websockify.websocketproxy import ProxyRequestHandler
 
 from console import registry as codes
+from console import spicepage
+from console.admission import admit, record
+from console.certificate import ensure
 from console.line import Lines
 from console.pump import ClientSocket, Pump
 from console.registry import Console, Registry
 from console.sweeper import Sweeper
 from console.target import connect
-from console.tickets import Refused, redeem
-from vms.models import AuditEntry
+from console.tickets import IN_BROWSERS, Refused
+from console.viewerdoor import ViewerDoor
+from console.viewonly import NotUnderstood
 
 log = logging.getLogger(__name__)
 
@@ -80,16 +84,7 @@ class Handler(ProxyRequestHandler):
         token, session_key = self.offered_ticket(), self.session_key()
         self.path = "/"  # websockify logs any other
         try:
-            ticket = redeem(token, session_key, int(match[1]))
-            self.console = Console(
-                user_id=ticket.user.pk, username=ticket.user.get_username(), session_key=session_key,
-                vm_pk=ticket.vm.pk, vmid=ticket.vm.vmid, run_id=ticket.run_id, kind=ticket.kind,
-                port=ticket.port, view_only=ticket.view_only, address=ticket.address,
-            )  # fmt: skip
-            full = self.server.registry.enter(self.console)
-            if full:
-                self.console.end(codes.TOO_MANY, full)
-            record("open", self.console)
+            self.console = admit(self.server.registry, token, session_key, int(match[1]), IN_BROWSERS)
         except DatabaseError as error:
             raise Refused(f"the database does not answer: {error}") from error
         finally:
@@ -118,6 +113,8 @@ class Handler(ProxyRequestHandler):
         assert console is not None  # noqa: S101  (validate_connection ran or refused)
         if console.ending:
             raise self.CClose(*console.ending)
+        if console.kind == "spice":
+            self.serve_spice(console)
         try:
             target = self.server.target(console)
         except OSError as error:
@@ -129,6 +126,16 @@ class Handler(ProxyRequestHandler):
                 Pump(self, target, console).run()
             finally:
                 console.attach(None)
+
+    def serve_spice(self, console: Console) -> None:
+        try:
+            spicepage.serve(self, self.server.run_dir, console)
+        except NotUnderstood as error:
+            log.warning("console %s: %s", console.name, error)
+            raise self.CClose(1008, str(error)) from error
+        except OSError as error:
+            log.warning("console %s: %s", console.name, error)
+            raise self.CClose(1011, "the screen cannot be reached") from error
 
     def send_close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye if the line takes it; noted as the reason the audit gives."""
@@ -214,22 +221,19 @@ class ConsoleServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         Path(str(self.server_address)).unlink(missing_ok=True)
 
 
-def record(what: str, console: Console) -> None:
-    """Log and audit an opening or closing. A database that is away loses the audit, never the console."""
-    text = console.name
-    if what == "close":
-        reason = console.ending[1] if console.ending else "lost"
-        text += f", {console.bytes_out} bytes out, {console.bytes_in} in: {reason}"
-    log.info("console %s: %s by %s", what, text, console.username)
+def viewer_door(registry: Registry) -> ViewerDoor | None:
+    """The port for SPICE viewer programs, where an operator allowed one. Without it the others work."""
+    address = settings.CONF.spice
+    if address is None:
+        return None
     try:
-        AuditEntry.objects.create(
-            username=console.username,
-            action=f"console-{what}",
-            target=f"VM {text}"[:200],
-            address=console.address,
-        )
-    except DatabaseError as error:
-        log.error("the console's audit entry was not written: %s", error)
+        files = ensure(settings.CONF.home, settings.CONF.node)
+        door = ViewerDoor(address, files, settings.CONF.run_dir, registry)
+    except OSError as error:
+        log.error("no SPICE viewers: PVELITE_SPICE %s port %d: %s", *address, error.strerror)
+        return None
+    log.info("SPICE viewers are served on %s port %d, TLS", *address)
+    return door
 
 
 def main(argv: Sequence[str] = ()) -> int:
@@ -245,6 +249,7 @@ def main(argv: Sequence[str] = ()) -> int:
     except OSError as error:
         log.error("the console proxy cannot listen: %s", error)
         return 1
+    door = viewer_door(registry)
     sweeper = Sweeper(registry)
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -252,7 +257,11 @@ def main(argv: Sequence[str] = ()) -> int:
     sweeper.start()
     threading.Thread(target=server.serve_forever, name="accept", daemon=True).start()
     log.info("consoles are served on %s", path)
+    if door is not None:
+        threading.Thread(target=door.serve_forever, name="viewers", daemon=True).start()
     asked.wait()
     sweeper.stop()
+    if door is not None:
+        door.close()
     server.close()
     return 0

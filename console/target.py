@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 CONNECT_LIMIT = 5.0
-FILES = {"vnc": "vnc.sock", "serial": "serial{port}.sock"}
+FILES = {"vnc": "vnc.sock", "serial": "serial{port}.sock", "spice": "spice.sock", "viewer": "spice.sock"}
 """Console kind → its socket's name in ``<run dir>/vm/<vmid>/console``."""
 
 

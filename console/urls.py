@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console import views
+from console import spiceviews, views
 
 app_name = "console"
 
@@ -13,6 +13,9 @@ urlpatterns = [
     path("vms/<int:vmid>/console/window", views.window, name="window"),
     path("vms/<int:vmid>/terminal/<int:port>", views.terminal, name="terminal"),
     path("vms/<int:vmid>/terminal/<int:port>/window", views.terminal_window, name="terminal_window"),
+    path("vms/<int:vmid>/spice", spiceviews.spice, name="spice"),
+    path("vms/<int:vmid>/spice/window", spiceviews.spice_window, name="spice_window"),
+    path("vms/<int:vmid>/spice/viewer", spiceviews.viewer_file, name="viewer_file"),
     path("vms/<int:vmid>/console/state", views.state, name="state"),
     path("vms/<int:vmid>/console/ticket", views.ticket, name="ticket"),
     path("vms/<int:vmid>/vncwebsocket", views.socket, name="socket"),

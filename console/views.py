@@ -21,7 +21,7 @@ from vms.views.doors import signed_in
 FUNCTION_KEYS = range(1, 13)
 
 
-def _vm(request: HttpRequest, vmid: int) -> VM:
+def vm_or_refusal(request: HttpRequest, vmid: int) -> VM:
     """The VM, for who may open its console. One that may not be seen answers like one that is not there."""
     vm = VM.objects.select_related("node", "pool").filter(vmid=vmid).first()
     if vm is None or not (
@@ -62,7 +62,7 @@ def _terminal(request: HttpRequest, vm: VM, port: int) -> dict[str, Any]:
 @require_GET
 def vm_console(request: HttpRequest, vmid: int) -> HttpResponse:
     """The Console tab of the VM's page: the terminal where the display is a serial port."""
-    vm = _vm(request, vmid)
+    vm = vm_or_refusal(request, vmid)
     port = _shown_port(vm)
     if port is None:
         return render(request, "console/vm_console.html", _context(request, vm))
@@ -73,7 +73,7 @@ def vm_console(request: HttpRequest, vmid: int) -> HttpResponse:
 @require_GET
 def window(request: HttpRequest, vmid: int) -> HttpResponse:
     """The same screen without the frame around it, for a window of its own. ``?view=only`` watches."""
-    vm = _vm(request, vmid)
+    vm = vm_or_refusal(request, vmid)
     port = _shown_port(vm)
     if port is None:
         return render(request, "console/window.html", _context(request, vm))
@@ -84,21 +84,21 @@ def window(request: HttpRequest, vmid: int) -> HttpResponse:
 @require_GET
 def terminal(request: HttpRequest, vmid: int, port: int) -> HttpResponse:
     """The terminal of serial port ``port``, in the VM's page."""
-    return render(request, "console/vm_terminal.html", _terminal(request, _vm(request, vmid), port))
+    return render(request, "console/vm_terminal.html", _terminal(request, vm_or_refusal(request, vmid), port))
 
 
 @signed_in
 @require_GET
 def terminal_window(request: HttpRequest, vmid: int, port: int) -> HttpResponse:
     """The terminal without the frame around it. ``?view=only`` watches."""
-    return render(request, "console/window.html", _terminal(request, _vm(request, vmid), port))
+    return render(request, "console/window.html", _terminal(request, vm_or_refusal(request, vmid), port))
 
 
 @signed_in
 @require_GET
 def state(request: HttpRequest, vmid: int) -> HttpResponse:
     """What the console page asks while it has no screen: whether there is one to open."""
-    vm = _vm(request, vmid)
+    vm = vm_or_refusal(request, vmid)
     answer = {
         "running": bool(vm.running and vm.run_id),
         "status": vm.status,
@@ -111,9 +111,9 @@ def state(request: HttpRequest, vmid: int) -> HttpResponse:
 @require_POST
 def ticket(request: HttpRequest, vmid: int) -> HttpResponse:
     """A ticket for one opening. 409 with the reason when the VM shows nothing."""
-    vm = _vm(request, vmid)
+    vm = vm_or_refusal(request, vmid)
     kind = request.POST.get("kind", ConsoleTicket.Kind.VNC)
-    if kind not in ConsoleTicket.Kind.values:
+    if kind not in tickets.IN_BROWSERS:
         return JsonResponse({"error": f"'{kind}' is no kind of console."}, status=400)
     port = request.POST.get("port", "0")
     if port not in map(str, range(PORTS)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,22 @@ def check_layer(**_: Any) -> Iterable[CheckMessage]:
         yield Warning("No redis-server: pages and tasks follow by polling alone", id="pvelite.W004")
 
 
+def check_spice(**_: Any) -> Iterable[CheckMessage]:
+    """The SPICE port, where an operator allowed one, is an address of this machine."""
+    if conf().spice is None:
+        return
+    host, port = conf().spice or ("", 0)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as link:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            link.bind((host, port))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:  # by ourselves, most likely
+            yield Error(f"PVELITE_SPICE: {host} port {port}: {error.strerror}", id="pvelite.E006")
+
+
 def register_all() -> None:
     """Called once by the application configuration."""
-    for check in (check_qemu, check_tools, check_run_dir, check_layer):
+    for check in (check_qemu, check_tools, check_run_dir, check_layer, check_spice):
         register(check, Tags.compatibility)

@@ -7,6 +7,7 @@
 ``PVELITE_NODE``            this node's name (default: the short host name)
 ``PVELITE_ORIGINS``         further public origins, comma-separated (``https://pve.example.org``)
 ``PVELITE_ADMIN_PASSWORD``  the first operator's password (default: random, printed once)
+``PVELITE_SPICE``           ``HOST:PORT`` for SPICE viewer programs, TLS only (default: none)
 ``PVELITE_TRASH_DAYS``      days that removed VMs stay in the trash (default 7; 0: none)
 ``PVELITE_METRICS_TOKEN``   lets who brings it read ``/metrics`` (default: only who may audit all)
 ``PVELITE_LOG``             log level of every role: DEBUG, INFO (default), WARNING, ERROR
@@ -39,14 +40,24 @@ class SettingError(ValueError):
     """A setting that cannot stand: the text names the variable and says what to write instead."""
 
 
-def bound_address(text: str) -> str:
+def bound_address(text: str, name: str = "PVELITE_BIND", example: str = "127.0.0.1:8006") -> str:
     """``HOST:PORT`` as it came, or ``SettingError`` with what to write instead. IPv6 stands in brackets."""
     match = re.fullmatch(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):(?P<port>[0-9]{1,5})", text)
     if not match or not 0 < int(match["port"]) < 65536:
-        raise SettingError(
-            f"PVELITE_BIND is '{text}'; write HOST:PORT, for example 127.0.0.1:8006 or [::1]:8006"
-        )
+        port = example.rpartition(":")[2]
+        raise SettingError(f"{name} is '{text}'; write HOST:PORT, for example {example} or [::1]:{port}")
     return text
+
+
+def spice_address(text: str, bind: str) -> tuple[str, int] | None:
+    """Where viewer programs are served, host without brackets, or None; ``SettingError`` for our web port."""
+    if not text:
+        return None
+    bound_address(text, "PVELITE_SPICE", "0.0.0.0:61000")
+    host, _, port = text.rpartition(":")
+    if port == bind.rpartition(":")[2]:
+        raise SettingError(f"PVELITE_SPICE has port {port}, which is the web server's; choose another")
+    return host.strip("[]"), int(port)
 
 
 def node_name(given: str) -> str:
@@ -105,6 +116,7 @@ class Conf:
     log_level: str
     trash_days: int
     metrics_token: str
+    spice: tuple[str, int] | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Conf:
@@ -113,10 +125,12 @@ class Conf:
         level = (environ.get("PVELITE_LOG") or "INFO").upper()
         if level not in LOG_LEVELS:
             raise SettingError(f"PVELITE_LOG is '{level}'; write one of {', '.join(LOG_LEVELS)}")
+        bind = bound_address(environ.get("PVELITE_BIND") or "127.0.0.1:8006")
         given = (word.strip().rstrip("/") for word in environ.get("PVELITE_ORIGINS", "").split(","))
         return cls(
             home=Path(environ.get("PVELITE_HOME") or default).expanduser().absolute(),
-            bind=bound_address(environ.get("PVELITE_BIND") or "127.0.0.1:8006"),
+            bind=bind,
+            spice=spice_address(environ.get("PVELITE_SPICE", ""), bind),
             node=node_name(environ.get("PVELITE_NODE", "")),
             origins=tuple(origin(word) for word in given if word),
             admin_password=environ.get("PVELITE_ADMIN_PASSWORD", ""),

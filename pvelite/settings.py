@@ -178,6 +178,7 @@ STATIC_URL = "static/"
 STATICFILES_DIRS: list[Any] = [
     BASE_DIR / "static",
     ("vendor/novnc-1.7.0", NPM / "@novnc" / "novnc"),
+    ("vendor/spice-html5-0.2.1", NPM / "@spice-project" / "spice-html5" / "src"),
     ("vendor/uplot-1.6.32", NPM / "uplot" / "dist"),
     ("vendor/xterm-6.0.0/lib", NPM / "@xterm" / "xterm" / "lib"),
     ("vendor/xterm-6.0.0/css", NPM / "@xterm" / "xterm" / "css"),

@@ -1,7 +1,7 @@
 /* What every console page does besides showing something: ticket, websocket, words, trying again. Every opening asks
    for a fresh ticket, which travels as a websocket subprotocol and never in an address. */
 const LONGEST_WAIT = 15, ASK_EVERY = 5000, DEAD_LIMIT = 6;
-const UNREACHABLE = 1011, SIGNED_OUT = 4001, NOT_PERMITTED = 4003, IDLE = 4008, TOO_MANY = 4029;
+const UNREACHABLE = 1011, SIGNED_OUT = 4001, NOT_PERMITTED = 4003, IDLE = 4008, TAKEN_OVER = 4009, TOO_MANY = 4029;
 const FINAL = { [SIGNED_OUT]: "Signed out", [NOT_PERMITTED]: "No longer permitted", [IDLE]: "Closed: nobody was watching" };
 
 export function remembered(name, value) {
@@ -36,7 +36,7 @@ export class Link {
   }
 
   start() {
-    if (this.root.dataset.missing) this.say("No serial port", "stopped");
+    if (this.root.dataset.missing) this.say(this.noun === "terminal" ? "No serial port" : this.root.dataset.missing, "stopped");
     else if (this.root.dataset.running === "yes") this.open();
     else this.say("Guest stopped", "stopped");
   }
@@ -101,7 +101,7 @@ export class Link {
     this.connected = false;
     const code = this.lastClose?.code ?? 1006;
     if (FINAL[code]) { this.over = code !== IDLE; this.say(FINAL[code], this.over ? "error" : "paused", !this.over); return; }
-    if (code === TOO_MANY) { this.say(this.lastClose.reason, "paused", true); return; }
+    if (code === TOO_MANY || code === TAKEN_OVER) { this.say(this.lastClose.reason, "paused", true); return; }
     this.dead = code === UNREACHABLE ? this.dead + 1 : 0;
     if (this.dead >= DEAD_LIMIT) { this.say(`The ${this.noun} does not answer`, "error", true); return; }
     this.say("Connection lost", "busy");

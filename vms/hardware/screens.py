@@ -16,6 +16,8 @@ _DRIVERS = {
     "virtio": "virtio-vga",
     "virtio-gl": "virtio-vga-gl",
 }
+CARDS = ("qxl", "virtio")
+"""Displays that SPICE shows: what they are called begins so."""
 MIB = 1 << 20
 
 
@@ -26,7 +28,16 @@ def heads(plan: Plan) -> int:
 
 def spice_wanted(plan: Plan) -> bool:
     """Whether the display is one that SPICE viewers can watch."""
-    return plan.facts.spice and plan.display.startswith(("qxl", "virtio"))
+    return plan.facts.spice and plan.display.startswith(CARDS)
+
+
+def no_spice(display: str, *, built: bool) -> str:
+    """Why a machine with that display has no SPICE screen; "" when it has. ``built``: its QEMU can do it."""
+    if not built:
+        return "QEMU on this node was built without SPICE. Debian's has it; restart pvelite after a change."
+    if display.startswith(CARDS):
+        return ""
+    return "Its display is none that SPICE can show. Choose SPICE (qxl) or VirtIO-GPU in Hardware, Display."
 
 
 def console(plan: Plan) -> Iterator[Part]:

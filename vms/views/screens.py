@@ -6,6 +6,7 @@ from typing import Any
 
 from django.urls import reverse
 
+from vms.hardware.screens import no_spice
 from vms.hardware.serial import display_of, terminals
 from vms.models import VM
 
@@ -15,6 +16,8 @@ NO_SERIAL = "The VM has no serial port. Add one, as a terminal, in Hardware."
 
 def screens(vm: VM, refused: str) -> list[dict[str, Any]]:
     """The lines of the menu: the screen, then the serial ports. ``refused`` says why none can be opened."""
+    built = bool(vm.node.facts.get("spice", True))
+    spice = no_spice(display_of(vm.options), built=built)
     no_screen = NO_SCREEN if display_of(vm.options).startswith(("none", "serial")) else ""
     ports = terminals(vm.options)
     lines = [
@@ -31,5 +34,6 @@ def screens(vm: VM, refused: str) -> list[dict[str, Any]]:
             "href": reverse("console:vm_console", args=[vm.vmid]),
             "reason": refused or no_screen,
         },
+        {"label": "SPICE", "href": reverse("console:spice", args=[vm.vmid]), "reason": refused or spice},
         *(lines or [{"label": "Serial terminal", "href": "", "reason": refused or NO_SERIAL}]),
     ]

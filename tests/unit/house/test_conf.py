@@ -20,6 +20,8 @@ def test_defaults_are_loopback_and_sqlite() -> None:
     assert found.run_dir == Path("/srv/pv/run")
     assert found.address == "http://127.0.0.1:8006/"
     assert not found.tls
+    assert found.spice is None, "no TCP port but our own until an operator names one"
+    assert conf(PVELITE_SPICE="[::]:61000").spice == ("::", 61000)
 
 
 def test_home_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -44,6 +46,8 @@ def test_home_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         ("DATABASE_URL", "mysql://user:secret@db/x", "postgres://"),
         ("REDIS_URL", "localhost:6379", "redis://"),
         ("PVELITE_LOG", "LOUD", "DEBUG"),
+        ("PVELITE_SPICE", "61000", "0.0.0.0:61000"),
+        ("PVELITE_SPICE", "0.0.0.0:8006", "choose another"),
     ],
 )
 def test_what_cannot_stand_is_named(name: str, value: str, advice: str) -> None:

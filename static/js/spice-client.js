@@ -1,0 +1,115 @@
+/* spice-html5's client, made to fit: the ticket on every websocket, only the channels a page can show, keys by
+   their place on the keyboard, and the pointer where the scaled picture is. */
+import { SpiceMainConn } from "../vendor/spice-html5-0.2.1/main.js";
+import { SpiceDisplayConn } from "../vendor/spice-html5-0.2.1/display.js";
+import { SpiceCursorConn } from "../vendor/spice-html5-0.2.1/cursor.js";
+import { SpiceInputsConn, handle_contextmenu, handle_mousedown, handle_mousemove, handle_mouseup, handle_mousewheel } from "../vendor/spice-html5-0.2.1/inputs.js";
+import { Constants } from "../vendor/spice-html5-0.2.1/enums.js";
+import { SpiceMiniData, SpiceMsgChannels, SpiceMsgcKeyDown } from "../vendor/spice-html5-0.2.1/spicemsg.js";
+import scancodes from "../vendor/novnc-1.7.0/core/input/xtscancodes.js";
+
+/* Without this the client offers to play VP8 and Opus in media elements, which it places by style attributes and
+   feeds from blobs: our content security policy forbids both, and the server has other ways to send a picture. */
+delete window.MediaSource;
+
+const GRACE = 1000;  // ms a lost channel waits for the session's own close, which says why
+
+/* The client dials by itself, once a channel, and offers the subprotocol "binary" only. */
+let ticket = "";
+const Plain = window.WebSocket;
+window.WebSocket = class extends Plain {
+  constructor(address, protocols) {
+    super(address, protocols === "binary" && ticket ? ["binary", `pvelite.ticket.${ticket}`] : protocols);
+  }
+};
+
+/* A set of scan codes as SPICE takes it: the bytes a PS/2 keyboard would send, lowest first. */
+function scan(code, down) {
+  const known = scancodes[code];
+  if (!known) return 0;
+  const last = (known & 0xff) | (down ? 0 : 0x80);
+  return known > 0xff ? 0xe0 | (last << 8) : last;
+}
+
+class Display extends SpiceDisplayConn {
+  /* Instead of the client's own, which take the focus from whatever the pointer passes over. */
+  hook_events() {
+    const canvas = this.surfaces[this.primary_surface].canvas;
+    canvas.sc = this.parent;
+    canvas.addEventListener("mousemove", (event) => handle_mousemove.call(canvas, within(canvas, event)));
+    canvas.addEventListener("mousedown", (event) => { handle_mousedown.call(canvas, event); canvas.focus({ preventScroll: true }); });
+    canvas.addEventListener("mouseup", handle_mouseup);
+    canvas.addEventListener("contextmenu", handle_contextmenu);
+    canvas.addEventListener("wheel", handle_mousewheel, { passive: false });
+    this.parent.shown(canvas);
+  }
+
+  unhook_events() {}
+}
+
+/* Where on the guest's screen an event is: the picture is scaled and centred in its element. */
+function within(canvas, event) {
+  const box = canvas.getBoundingClientRect();
+  const ratio = Math.min(box.width / canvas.width, box.height / canvas.height);
+  const place = (at, whole, pixels) => Math.max(0, Math.min(pixels - 1, Math.round((at - (whole - pixels * ratio) / 2) / ratio)));
+  return {
+    offsetX: place(event.clientX - box.left, box.width, canvas.width),
+    offsetY: place(event.clientY - box.top, box.height, canvas.height),
+    pageX: event.pageX, pageY: event.pageY, preventDefault: () => event.preventDefault(),
+  };
+}
+
+export class Screen extends SpiceMainConn {
+  /* `shown` gets every new primary surface's canvas; `gone` is called once, when the session has ended, with its
+     websocket and the close event if there was one (the client's own listener hears of it first and knows no code). */
+  constructor({ uri, token, screen, shown, gone }) {
+    ticket = token;
+    super({ uri, password: "", screen_id: screen, onerror: () => setTimeout(() => this.finish()), onsuccess: () => {} });
+    Object.assign(this, { shown, gone, held: new Set() });
+    this.ws.addEventListener("close", (event) => this.finish(event));
+  }
+
+  process_channel_message(msg) {
+    if (msg.type !== Constants.SPICE_MSG_MAIN_CHANNELS_LIST) return super.process_channel_message(msg);
+    for (const { type, id } of new SpiceMsgChannels(msg.data).channels) {
+      const channel = { uri: this.ws.url, parent: this, connection_id: this.connection_id, type, chan_id: id, onerror: () => setTimeout(() => this.finish(), GRACE) };
+      if (type === Constants.SPICE_CHANNEL_DISPLAY && id === 0) this.display = new Display(channel);
+      else if (type === Constants.SPICE_CHANNEL_CURSOR && id === 0) this.cursor = new SpiceCursorConn(channel);
+      else if (type === Constants.SPICE_CHANNEL_INPUTS) {
+        this.inputs = new SpiceInputsConn(channel);
+        this.inputs.mouse_mode = this.mouse_mode;
+      }
+    }
+    return true;
+  }
+
+  key(code, down) {
+    const value = scan(code, down);
+    if (!value || this.inputs?.state !== "ready") return false;
+    if (down) this.held.add(code); else this.held.delete(code);
+    const key = new SpiceMsgcKeyDown(), message = new SpiceMiniData();
+    key.code = value;
+    message.build_msg(down ? Constants.SPICE_MSGC_INPUTS_KEY_DOWN : Constants.SPICE_MSGC_INPUTS_KEY_UP, key);
+    this.inputs.send_msg(message);
+    return true;
+  }
+
+  /* Press codes in order, let them go in reverse. */
+  chord(codes) {
+    for (const code of codes) this.key(code, true);
+    for (const code of [...codes].reverse()) this.key(code, false);
+  }
+
+  /* Nothing stays pressed in the guest when the keyboard goes elsewhere. */
+  release() {
+    for (const code of this.held) this.key(code, false);
+  }
+
+  finish(event = null) {
+    if (this.finished) return;
+    this.finished = true;
+    const { ws, gone } = this;
+    this.stop();
+    gone(ws, event);
+  }
+}

@@ -1,0 +1,83 @@
+/* The SPICE console page. What comes from the guest is drawn into a canvas; its pointer is the cursor over it. */
+import { Link, remembered } from "./console-link.js";
+import { Screen } from "./spice-client.js";
+
+const root = document.getElementById("console");
+const find = (selector) => root.querySelector(selector);
+const stage = find(".spice-stage");
+let screen = null, canvas = null, scaled = remembered("scale") !== "no";
+
+class SpiceLink extends Link {
+  /* The client opens its websockets itself: one for the session, which stands for all, and one a channel. */
+  dial(token, path) {
+    this.show(false);
+    this.lastClose = null;
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const mine = screen = new Screen({
+      uri: `${scheme}//${location.host}${path}`, token, screen: "spice-screen",
+      shown: (surface) => { if (screen === mine) show(surface); },
+      gone: (socket, event) => {
+        if (screen !== mine) return;
+        screen = null;
+        this.lastClose = event;
+        this.ended(socket);
+      },
+    });
+    this.socket = mine.ws;
+  }
+}
+
+const link = new SpiceLink(root, { noun: "screen", connect: () => {}, drop: () => { const old = screen; screen = null; old?.finish(); } });
+
+function show(surface) {
+  canvas = surface;
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `Screen of VM ${link.vmid}`);
+  canvas.addEventListener("keydown", pressed);
+  canvas.addEventListener("keyup", (event) => { if (screen?.key(event.code, false)) event.preventDefault(); });
+  canvas.addEventListener("blur", () => screen?.release());
+  if (!link.connected) link.opened();
+  if ((document.activeElement === document.body || root.contains(document.activeElement)) && !find("details[open]")) canvas.focus({ preventScroll: true });
+}
+
+/* Without the three together a keyboard user could never leave the screen: Tab belongs to the guest. */
+function pressed(event) {
+  if (event.ctrlKey && event.altKey && event.shiftKey) { screen?.release(); find("[data-act=cad]").focus(); return; }
+  if (screen?.key(event.code, true)) event.preventDefault();
+}
+
+function screenshot() {
+  const when = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+  canvas.toBlob((blob) => {
+    const anchor = document.createElement("a");
+    anchor.href = URL.createObjectURL(blob);
+    anchor.download = `vm-${link.vmid}-${when}.png`;
+    anchor.click();
+    setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
+  }, "image/png");
+}
+
+function scale() {
+  stage.dataset.scaled = scaled ? "yes" : "no";
+  find("[data-act=scale]").setAttribute("aria-pressed", scaled);
+}
+
+const acts = {
+  ...link.acts(),
+  screenshot,
+  scale: () => { scaled = !scaled; remembered("scale", scaled ? "yes" : "no"); scale(); },
+};
+
+root.addEventListener("click", (event) => {
+  const button = event.target.closest("button, a");
+  if (!button || button.getAttribute("aria-disabled") === "true") return;
+  if (button.dataset.keys) {
+    screen?.chord(button.dataset.keys.split(" "));
+    find("[data-keys-menu]").open = false;
+    canvas?.focus({ preventScroll: true });
+  } else if (button.dataset.act) acts[button.dataset.act]?.(button, event);
+});
+
+scale();
+link.start();
