@@ -99,10 +99,12 @@ def open_installation() -> None:
     django.setup()
 
 
-def parser_of(entry: Subcommand) -> tuple[argparse.ArgumentParser, Callable[[argparse.Namespace], int]]:
-    """The parser of a subcommand, and what runs it. Imports its module."""
+def parser_of(
+    entry: Subcommand, program: str = ""
+) -> tuple[argparse.ArgumentParser, Callable[[argparse.Namespace], int]]:
+    """The parser of a subcommand, and what runs it. Imports its module. ``program``: one of its own."""
     module = importlib.import_module(entry.module)
-    parser = argparse.ArgumentParser(prog=f"qm {entry.name}", description=entry.summary)
+    parser = argparse.ArgumentParser(prog=program or f"qm {entry.name}", description=entry.summary)
     parser.set_defaults(command=entry.name)
     module.add_arguments(parser)
     return parser, module.run
@@ -118,14 +120,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if entry is None:
         print(f"qm: there is no command '{words[0]}'\n\n{usage()}", file=sys.stderr)
         return 2
+    return run_one(entry, words[1:], f"qm {entry.name}")
+
+
+def run_one(entry: Subcommand, words: Sequence[str], program: str) -> int:
+    """Run what ``entry`` says; answers its exit code."""
     try:
         if entry.database:
             open_installation()
-        parser, run = parser_of(entry)
-        return run(parser.parse_args(words[1:]))
+        parser, run = parser_of(entry, program)
+        return run(parser.parse_args(words))
     except VMError as error:
-        print(f"qm {entry.name}: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 1
+
+
+def vzdump(argv: Sequence[str] | None = None) -> int:
+    """The program ``vzdump``."""
+    entry = Subcommand("vzdump", "vms.cli.vzdump", "Back up VMs of this node, one after the other.")
+    return run_one(entry, list(sys.argv[1:] if argv is None else argv), "vzdump")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,16 @@ class VMPaths:
     def tpm_pidfile(self) -> Path:
         return self.folder / "tpm" / "swtpm.pid"
 
+    @property
+    def backup(self) -> Path:
+        """The socket on which disks are read for a backup."""
+        return self.folder / "backup.sock"
+
+    @property
+    def backup_pidfile(self) -> Path:
+        """Whose socket that is, when the VM is off."""
+        return self.folder / "backup.pid"
+
     def shared(self, index: int) -> Path:
         """The socket on which the helper of ``virtiofs<index>`` waits for QEMU."""
         return self.folder / f"virtiofs{index}.sock"

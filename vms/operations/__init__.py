@@ -3,6 +3,7 @@
 from vms.operations import (
     agent,
     archives,
+    backup,
     backupjobs,
     busmove,
     clone,
@@ -33,6 +34,7 @@ from vms.operations import (
 __all__ = [
     "agent",
     "archives",
+    "backup",
     "backupjobs",
     "busmove",
     "clone",

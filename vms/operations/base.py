@@ -42,7 +42,8 @@ class Guest(Protocol):
     ``running`` is the process (:class:`vms.qemu.process.Running`), ``monitor`` its QMP connection,
     ``agent`` the guest agent's client (:class:`vms.qemu.agent.Agent`, whether it answers or not),
     ``status`` what QEMU last said of itself (``VM.Status``), ``record`` its launch record. Set ``held`` while
-    a task of yours makes it stand still for a moment, so that no page tells of a pause.
+    a task of yours makes it stand still for a moment, so that no page tells of a pause; ``kept`` while one
+    still needs the process should the guest power off, and have the worker look (``observe``) afterwards.
     """
 
     vmid: int
@@ -52,6 +53,7 @@ class Guest(Protocol):
     agent: Any
     status: str
     held: bool
+    kept: bool
 
     def store(self) -> None:
         """Write the launch record and the status into the VM's row (database work)."""
@@ -159,6 +161,8 @@ class Operation:
     beside_clones: ClassVar[bool] = False
     """Whether this may be done to a VM while clones are being made of it: it touches no disk of a VM that is
     off, and starts none."""
+    reads: ClassVar[bool] = False
+    """Whether it only reads the VM, so that what cuts the power or pauses need not wait for it."""
     takes_turn: ClassVar[bool] = True
     """Whether it waits for, and holds up, other tasks on the VM. What only talks to the guest does not."""
     params: ClassVar[builtins.type[Params]] = NoParams

@@ -108,8 +108,9 @@ async def settle_wake(ctx: Context) -> None:
 
 @operation("qmstop", privilege="VM.PowerMgmt", label="Stop", params=StopParams)
 class Stop(Operation):
-    """Switch the VM off at once. A VM that is off already is no error."""
+    """Switch the VM off at once. A VM that is off already is no error. A backup of it ends, too."""
 
+    accepts_locks = frozenset({"backup"})
     beside_clones = True
 
     def overrules(self, params: Any) -> frozenset[str]:

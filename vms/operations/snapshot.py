@@ -219,33 +219,39 @@ async def disks_now(
 
 
 @asynccontextmanager
-async def calm(ctx: Context, guest: Guest | None) -> AsyncIterator[None]:
-    """Keep the guest's file systems whole inside the block, if its agent can; thawed whatever happens."""
+async def calm(ctx: Context, guest: Guest | None) -> AsyncIterator[bool]:
+    """Keep the guest's file systems whole inside the block, if its agent can; thawed whatever happens.
+
+    Yields whether they stand still.
+    """
     agent = VMConfig.parse(config_of(ctx.vm)).get("agent")
     wanted = agent is not None and agent.enabled and agent.freeze_fs is not False
     if guest is None or guest.status != VM.Status.RUNNING or not wanted:
-        yield
+        yield False
         return
     if not await guest.agent.ping():
         await ctx.log("the guest agent does not answer; the disks are taken as after a power cut")
-        yield
+        yield False
         return
     freezing = guest.agent.frozen()
     try:
         count = await freezing.__aenter__()
     except (MonitorError, OutcomeUnknown) as error:
         await ctx.warn(f"the guest's file systems could not be frozen: {error}")
-        yield
+        yield False
         return
+    began = time.monotonic()
     await ctx.log(f"{count} file systems frozen")
     ctx.step("frozen")
     try:
-        yield
+        yield True
     finally:
         try:
             await freezing.__aexit__(None, None, None)
         except (MonitorError, OutcomeUnknown) as error:
             await ctx.warn(f"the guest's file systems could not be thawed: {error}")
+        else:
+            await ctx.log(f"thawed after {time.monotonic() - began:.2f} s")
 
 
 def complete(vm: VM, made: Snapshot, machine: Mapping[str, str]) -> None:

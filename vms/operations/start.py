@@ -91,12 +91,14 @@ def timeout_of(config: VMConfig) -> float:
     return max(30.0, mib / 1024 if mib > 30720 else 30.0) + 5 * nics
 
 
-async def bring_up(ctx: Context, vm: VM | None = None, *, state: Saved | None = None) -> None:
+async def bring_up(
+    ctx: Context, vm: VM | None = None, *, state: Saved | None = None, halted: bool = False
+) -> None:
     """Start the VM's QEMU and leave it watched. Raises what went wrong; then nothing is left behind.
 
     ``vm``: its rows as they were just read; without it they are read here. With ``state`` the guest goes on
-    from that memory instead of booting, on the machine it was saved on. What is pending waits on, and once
-    the guest runs every step of the task stands (``ctx.keep``).
+    from that memory instead of booting, on the machine it was saved on; ``halted``: it stands still. What is
+    pending waits on, and once the guest runs every step of the task stands (``ctx.keep``).
     """
     services = ctx.services
     if vm is None or (vm.pending and state is None):
@@ -120,6 +122,7 @@ async def bring_up(ctx: Context, vm: VM | None = None, *, state: Saved | None = 
         held.callback(close_all, taps)
         await start_helpers(ctx, vm, config, facts)
         argv = command(config, launch_context(ctx, vm, facts, taps, state))
+        argv += ["-S"] if halted and "-S" not in argv else []
         record, launched = await launch(ctx, vm, config, argv, taps, memory_fd)
     await ctx.log(f"QEMU runs as process {launched.running.pid}")
     await share_time(ctx, vm, launched.running.pid, mapping)

@@ -25,7 +25,7 @@ def name_of(snapshot: str) -> str:
 async def copy(ctx: Context, held: Held, snapshot: str) -> Volume:
     """Keep a copy of the TPM's state; its guest stands still or is off."""
     driver = driver_of(ctx, held.volume)
-    content = await _settled(driver.path(held.volume.volid))
+    content = await settled(driver.path(held.volume.volid))
     found = await driver.allocate_state(held.volume.vmid, name_of(snapshot), len(content))
     await asyncio.to_thread(_write, found.path, content, held.volume.size)
     return await ctx.db(keep_volume, held.volume.storage, ctx.vm.node, await driver.find(found.volid))
@@ -38,7 +38,11 @@ async def put_back(ctx: Context, held: Held, kept: Volume) -> None:
     await asyncio.to_thread(_write, place, content, held.volume.size)
 
 
-async def _settled(path: Path) -> bytes:
+async def settled(path: Path) -> bytes:
+    """The state in the file at ``path``, zeroes at its end left out, while its guest stands still or is off.
+
+    Raises :class:`StateError` when it does not come to rest.
+    """
     before = await asyncio.to_thread(_read, path)
     for _ in range(TRIES):
         await asyncio.sleep(0.005)

@@ -31,6 +31,7 @@ from vms.storage.names import (
     PROTECTED,
     SIDECARS,
     backup_begun,
+    backup_part,
     is_backup_part,
     oddity,
 )
@@ -158,3 +159,55 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"backup {path.name}: {error.strerror}") from error
+
+
+# ---- an archive in the making
+
+
+def begin(folder: Path, name: str) -> int:
+    """Make the file in which the archive ``name`` is written; answers its descriptor.
+
+    Raises :class:`StorageError`.
+    """
+    path = folder / backup_part(name)
+    with _told(path):
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o600)
+
+
+def complete(folder: Path, name: str, notes: str, log: str) -> Path:
+    """Give an archive that is written and on the disk its name, its notes and its log; answers its path.
+
+    What stands beside it comes first: an archive that is there has all of it. Raises :class:`StorageError`.
+    """
+    path = folder / name
+    write_notes(path, notes)
+    with _told(path):
+        text = log.encode(errors="replace")[:LOG_LIMIT]
+        file = os.open(beside(path, LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FILE, 0o600)
+        with os.fdopen(file, "wb") as writing:
+            writing.write(text)
+        (folder / backup_part(name)).rename(path)
+        _sync(folder)
+    return path
+
+
+def abandon(folder: Path, name: str) -> None:
+    """Remove an archive that did not become one, with what was put beside it; gone already is no error.
+
+    Raises :class:`StorageError`.
+    """
+    path = folder / name
+    with _told(path):
+        (folder / backup_part(name)).unlink(missing_ok=True)
+        if not path.exists():
+            for suffix in (NOTES, LOG):
+                beside(path, suffix).unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -43,8 +43,9 @@ class LiveGuest:
 
     ``status`` is what QEMU last said, ``shown`` what the row was last made to say. ``expected`` says why its
     end will be no accident, in words; ``over`` that it has ended and its row says so, or is about to.
-    ``held``: a task makes it stand still for a moment, which no row tells of. ``stored`` is called once a row
-    tells of this run.
+    ``held``: a task makes it stand still for a moment, which no row tells of. ``kept``: a task still reads
+    its disks, so the process stays when its guest has powered off. ``stored`` is called once a row tells of
+    this run.
     """
 
     vmid: int
@@ -58,6 +59,7 @@ class LiveGuest:
     expected: str = ""
     over: bool = False
     held: bool = False
+    kept: bool = False
     kick: asyncio.Event = field(default_factory=asyncio.Event)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)

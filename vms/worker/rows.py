@@ -12,7 +12,9 @@ from vms.models import VM, AuditEntry, Node
 from vms.tasks import notify
 from vms.tasks.queue import ONLY_FOR
 
-LOCKS_OF_TASKS = ("create", "destroyed", "clone", "suspending", "snapshot", "snapshot-delete", "rollback")
+LOCKS_OF_TASKS = (
+    "backup", "create", "destroyed", "clone", "suspending", "snapshot", "snapshot-delete", "rollback",
+)  # fmt: skip
 """Locks that only a task of ours holds, and only while it runs."""
 
 

@@ -235,6 +235,13 @@ def about(row: Claimed) -> set[int]:
     return {pk for pk in (row.vm_id, row.reads, row.changes) if pk is not None}
 
 
+def mode_of(verb: Operation | None) -> Mode:
+    """What a verb does to the VM it is about."""
+    if verb is not None and verb.reads:
+        return Mode.READ
+    return Mode.BESIDE if verb is not None and verb.beside_clones else Mode.CHANGE
+
+
 def wanted(row: Claimed) -> list[tuple[int, Mode]]:
     """What a task must hold before it may begin."""
     verb = OPERATIONS.get(row.type)
@@ -242,7 +249,7 @@ def wanted(row: Claimed) -> list[tuple[int, Mode]]:
     if verb is not None and not verb.takes_turn:
         return found
     if row.vm_id is not None:
-        found.append((row.vm_id, Mode.BESIDE if verb and verb.beside_clones else Mode.CHANGE))
+        found.append((row.vm_id, mode_of(verb)))
     if row.reads is not None:
         found.append((row.reads, Mode.READ))
     if row.changes is not None and row.changes != row.vm_id:

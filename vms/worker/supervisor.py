@@ -20,7 +20,7 @@ from vms.host import cgroup
 from vms.host.paths import RunPaths
 from vms.models import VM, Node
 from vms.network import rate
-from vms.qemu import process, sharing, tpm
+from vms.qemu import process, sharing, storagedaemon, tpm
 from vms.qemu.agent import Agent
 from vms.qemu.events import Ask, reason
 from vms.qemu.monitor import Event, Monitor
@@ -176,7 +176,7 @@ class Supervisor:
             if status != guest.shown and not guest.over and not guest.held:
                 guest.shown = status
                 await self._db(rows.store_status, guest.vm_id, guest.vmid, status)
-        if status == VM.Status.SHUTDOWN:
+        if status == VM.Status.SHUTDOWN and not guest.kept:
             self.expect_end(guest.vmid, "the guest powered off")
             await guest.monitor.quit()
             self._start(self._insist(guest))
@@ -250,6 +250,7 @@ class Supervisor:
         try:
             await tpm.stop(paths)
             await sharing.stop(paths)
+            await storagedaemon.stop(paths)
         except QemuError as error:
             log.warning("VM %s: %s", vmid, error)
         await asyncio.to_thread(self.paths.clear, vmid)

@@ -84,9 +84,9 @@ def test_locks_without_a_task_are_freed(make_vm: Callable[..., VM], node: Node) 
     free, held, kept = make_vm(100), make_vm(101), make_vm(102)
     submit("qmdestroy", vm=held, user=None)
     VM.everything.filter(pk=free.pk).update(lock="create")
-    VM.everything.filter(pk=kept.pk).update(lock="backup")
+    VM.everything.filter(pk=kept.pk).update(lock="migrate")
     rows.free_locks(node, set())
-    assert list(VM.everything.values_list("lock", flat=True)) == ["", "destroyed", "backup"]
+    assert list(VM.everything.values_list("lock", flat=True)) == ["", "destroyed", "migrate"]
 
 
 @pytest.mark.parametrize("verb", ["qmstart", "qmstop", "qmshutdown", "qmreboot", "qmreset", "qmpause"])

@@ -1,0 +1,290 @@
+"""A backup's disks as they are read: of a VM that is off, or of one that runs on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.utils import timezone
+
+from vms.backup.archive import Source
+from vms.backup.nbd import Extent, NbdClient
+from vms.config.vmconfig import VMConfig
+from vms.errors import MonitorError, OutcomeUnknown, StateError
+from vms.models import VM
+from vms.models.notes import note_work
+from vms.operations.backupplan import Plan
+from vms.operations.base import Context, Guest
+from vms.operations.drives import driver_of
+from vms.operations.snapdisks import TPM, Held
+from vms.operations.snapshot import calm
+from vms.operations.start import activate_volume, launch_context, storages_of
+from vms.operations.steps import whole
+from vms.operations.tpmcopy import settled
+from vms.qemu import blocknodes, fleecing, storagedaemon
+from vms.qemu.fleecing import Filtered
+from vms.storage import fleece
+
+NOTE = "backup"
+"""In ``VM.draft`` while a backup is made: all that a worker needs to know that has to end it."""
+SPAN = 64 << 20
+"""Bytes one question about allocation covers: its answer has to fit into a socket, too."""
+
+
+@dataclass
+class Reading:
+    """Disks that stand still: ``sources`` by key. ``moment`` is when they were so, ``consistent`` whether the
+    guest was off or its file systems whole then."""
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    moment: datetime = field(default_factory=timezone.now)
+    consistent: bool = True
+    drives: list[Filtered] = field(default_factory=list)
+    clients: list[NbdClient] = field(default_factory=list)
+
+
+class Memory:
+    """A small disk held in memory; what follows ``data`` is zeroes."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data = data
+        self.size = max(size, len(data))
+
+    async def extents(self) -> list[Extent]:
+        """Where there is data."""
+        return [Extent(0, len(self._data))] if self._data else []
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Just those bytes."""
+        return self._data[offset : offset + length].ljust(length, b"\0")
+
+
+class View:
+    """A drive of a running guest as it was. It asks for little at a time (:mod:`vms.qemu.fleecing`), on
+    several connections at once."""
+
+    def __init__(self, clients: list[NbdClient]) -> None:
+        self.size = clients[0].size
+        self._clients = clients
+        self._free: asyncio.Queue[NbdClient] = asyncio.Queue()
+        for client in clients:
+            self._free.put_nowait(client)
+        self._piece = piece_size()
+
+    async def extents(self) -> list[Extent]:
+        """Where there is data."""
+        async with self._client() as client:
+            return await client.extents(SPAN)
+
+    async def read(self, offset: int, length: int) -> bytearray:
+        """Just those bytes."""
+        found = bytearray(length)
+        async with self._client() as client:
+            for at in range(0, length, self._piece):
+                piece = await client.read(offset + at, min(self._piece, length - at))
+                found[at : at + len(piece)] = piece
+        return found
+
+    @contextlib.asynccontextmanager
+    async def _client(self) -> AsyncIterator[NbdClient]:
+        client = await self._free.get()
+        try:
+            yield client
+        finally:
+            self._free.put_nowait(client)
+
+
+def piece_size() -> int:
+    """Bytes of one read whose answer fits into a socket that nobody reads: half of what this node gives one,
+    128 KiB as a rule."""
+    try:
+        room = int(Path("/proc/sys/net/core/wmem_default").read_text())
+    except (OSError, ValueError):
+        room = 212992
+    return max(4096, min(128 << 10, room * 5 // 8 // 4096 * 4096))
+
+
+async def remember(ctx: Context, **more: Any) -> None:
+    """Add to what is noted of this backup."""
+    noted = {**ctx.vm.draft.get(NOTE, {}), **more}
+    await ctx.db(note_work, ctx.vm, {NOTE: noted})
+
+
+# ---- a VM that is off
+
+
+async def open_off(ctx: Context, plan: Plan) -> Reading:
+    """The disks of a VM without a process. Raises what went wrong."""
+    reading = Reading()
+    paths = await asyncio.to_thread(ctx.services.paths.prepare, plan.vm.vmid)
+    ctx.on_undo("the reading of its disks", lambda: close(ctx, plan.vm, reading))
+    graphs: dict[str, Mapping[str, Any]] = {}
+    for held in plan.disks:
+        if held.key == TPM:
+            reading.sources[TPM] = await tpm_state(ctx, held)
+        else:
+            await activate_volume(ctx, held.key, held.volume)
+            graphs[held.key] = graph_of(ctx, plan, held.key)["file"]
+    if graphs:
+        await storagedaemon.start(paths, graphs, user=ctx.services.user)
+    ctx.step("disks open")
+    for key in graphs:
+        client = await NbdClient.connect(str(paths.backup), key)
+        reading.clients.append(client)
+        reading.sources[key] = client
+    return reading
+
+
+async def tpm_state(ctx: Context, held: Held) -> Memory:
+    """The TPM's state; its guest stands still or is off."""
+    content = await settled(driver_of(ctx, held.volume.storage).path(held.volume.volid))
+    return Memory(content, held.volume.size)
+
+
+def graph_of(ctx: Context, plan: Plan, key: str) -> dict[str, Any]:
+    """What the machine opens behind the drive, on the machine that runs if there is one."""
+    facts = replace(ctx.services.facts, storages=storages_of(plan.vm))
+    context = launch_context(ctx, plan.vm, facts, {})
+    if plan.vm.running:
+        context = replace(context, machine=str(plan.vm.launch.get("machine", "")))
+    return blocknodes.drive_graph(plan.mapping, context, key, "")
+
+
+# ---- a VM that runs
+
+
+async def open_live(ctx: Context, plan: Plan, guest: Guest, *, freeze: bool, go_on: bool) -> Reading:
+    """The disks of a VM with a process, as they are at one moment. ``freeze``: with the agent's help;
+    ``go_on``: the guest was only started for this and runs from then on."""
+    monitor, reading = guest.monitor, Reading()
+    guest.kept = True
+    ctx.on_undo("the reading of its disks", lambda: close(ctx, plan.vm, reading))
+    keys = [held.key for held in plan.disks if held.key != TPM]
+    drives = [await fleecing.filtered(monitor, key, graph_of(ctx, plan, key)) for key in keys]
+    check_same(ctx, plan, drives, await blocknodes.drives(monitor))
+    folders = {held.key: fleece_folder(ctx, plan, held) for held in plan.disks}
+    await remember(ctx, drives=[asdict(one) for one in drives], folders=sorted(map(str, folders.values())))
+    reading.drives = drives
+    for drive in drives:
+        descriptor = await whole(fleece.make(folders[drive.key], plan.vm.vmid, drive.size))
+        try:
+            ctx.step(f"fleece for {drive.key}")
+            await whole(fleecing.open_fleece(monitor, drive, descriptor))
+        finally:
+            os.close(descriptor)
+    await remember(ctx, holding=True)
+    if freeze:
+        async with calm(ctx, guest) as frozen:
+            reading.consistent = frozen
+            await whole(_moment(ctx, plan, guest, reading, go_on))
+    else:
+        reading.consistent = go_on
+        await whole(_moment(ctx, plan, guest, reading, go_on))
+    await remember(ctx, holding=False)
+    await connect(ctx, plan, guest, reading)
+    return reading
+
+
+def check_same(ctx: Context, plan: Plan, drives: list[Filtered], opened: list[blocknodes.BlockNodes]) -> None:
+    """Raise :class:`StateError` unless QEMU has those volumes open that the configuration names."""
+    by_top = {one.top: one.filename for one in opened}
+    files = {drive.key: by_top.get(drive.top, "") for drive in drives}
+    for held in plan.disks:
+        place = driver_of(ctx, held.volume.storage).path(held.volume.volid)
+        if held.key in files and files[held.key] != str(place):
+            raise StateError(f"{held.key}: QEMU has '{files[held.key]}' open, not '{held.volume.volid}'")
+
+
+def fleece_folder(ctx: Context, plan: Plan, held: Held) -> Path:
+    """Where the fleece of a disk goes: the storage chosen for it, the disk's own, or the backup's."""
+    for storage in (plan.fleece, held.volume.storage):
+        if storage is not None and storage.path:
+            return Path(storage.path) / "images"
+    return Path(plan.storage.path) / "dump"
+
+
+async def _moment(ctx: Context, plan: Plan, guest: Guest, reading: Reading, go_on: bool) -> None:
+    """Let the guest stand still, put the filters in, let it go on."""
+    began = time.monotonic()
+    guest.held = True
+    try:
+        async with fleecing.standing(guest.monitor):
+            ctx.step("standing still")
+            for held in plan.disks:
+                if held.key == TPM:
+                    reading.sources[TPM] = await tpm_state(ctx, held)
+            await fleecing.insert(guest.monitor, reading.drives)
+            ctx.step("filters in")
+            reading.moment = timezone.now()
+        if go_on:
+            await guest.monitor.cont()
+    finally:
+        guest.held = False
+    await ctx.log(f"the guest stood still for {time.monotonic() - began:.2f} s")
+
+
+async def connect(ctx: Context, plan: Plan, guest: Guest, reading: Reading) -> None:
+    """Read what the filters show."""
+    path = ctx.services.paths.vm(plan.vm.vmid).backup
+    await whole(fleecing.serve(guest.monitor, reading.drives, path))
+    ctx.step("served")
+    for drive in reading.drives:
+        clients = []
+        for number in range(fleecing.LINKS):
+            link = await whole(fleecing.link(guest.monitor, drive, path, number))
+            clients.append(await NbdClient.adopt(link, drive.export))
+            reading.clients.append(clients[-1])
+        reading.sources[drive.key] = View(clients)
+    ctx.step("connected")
+    await ctx.services.observe(plan.vm.vmid)
+
+
+async def close(ctx: Context, vm: VM, reading: Reading) -> None:
+    """End the reading; whatever was put into a running machine is taken out. Safe to do twice."""
+    guest = ctx.services.guest(vm.vmid)
+    try:
+        if guest is not None and reading.drives:
+            await remember(ctx, holding=guest.status == VM.Status.RUNNING)
+            await take_out(ctx, guest, reading.drives)
+            await remember(ctx, holding=False)
+    finally:
+        for client in reading.clients:
+            await client.close(farewell=not reading.drives)
+        reading.clients.clear()
+        reading.drives = []
+        if guest is not None:
+            guest.kept = False
+            await ctx.services.observe(vm.vmid)
+    if guest is None:
+        await storagedaemon.stop(ctx.services.paths.vm(vm.vmid))
+        await ctx.services.clean(vm.vmid)
+
+
+async def take_out(ctx: Context, guest: Guest, drives: list[Filtered]) -> None:
+    """Take filters, views, exports and fleeces out of the machine. It may be about to end."""
+    guest.held = True
+    try:
+        await whole(fleecing.withdraw(guest.monitor, drives, ctx.services.paths.vm(guest.vmid).backup))
+    except (MonitorError, OutcomeUnknown):
+        if not await ctx.services.gone(guest.vmid, 5):
+            raise
+    finally:
+        guest.held = False
+
+
+def wants_freeze(mapping: Mapping[str, str]) -> bool:
+    """Whether the configuration lets the agent freeze the guest's file systems."""
+    agent = VMConfig.parse(mapping).get("agent")
+    return agent is not None and bool(agent.enabled) and agent.freeze_fs is not False
+
+
+async def forget(ctx: Context) -> None:
+    """Nothing of a backup has to be ended any more."""
+    await ctx.db(note_work, ctx.vm, {})
