@@ -62,6 +62,8 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     Subcommand("resize", "vms.cli.disk", "the same as disk resize"),
     Subcommand("rescan", "vms.cli.disk", "the same as disk rescan"),
     Subcommand("unlink", "vms.cli.disk", "the same as disk unlink"),
+    Subcommand("restore", "vms.cli.restore", "make or replace a VM from a backup (also: qmrestore)"),
+    Subcommand("verifybackup", "vms.cli.restore", "read a backup whole and say whether it is good"),
     Subcommand("cloudinit", "vms.cli.cloudinit", "show, compare and write a VM's cloud-init image"),
     Subcommand("agent", "vms.cli.guest", "ask a VM's guest agent"),
     Subcommand("guest", "vms.cli.guest", "run programs in a guest, set passwords, read and write files"),
