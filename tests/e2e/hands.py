@@ -55,7 +55,9 @@ def quiet(page: Page) -> Iterator[list[str]]:
         answered = "status of 422" in message.text or (
             "status of 404" in message.text and "?part=" in message.location["url"]
         )
-        if message.type == "error" and not answered:
+        # A page that is left ends what it had asked for. After a failure sendError follows afterRequest.
+        left = message.text.startswith(("htmx:afterRequest", "htmx:sendAbort"))
+        if message.type == "error" and not answered and not left:
             said.append(f"{page.url}: {message.text}")
 
     page.on("console", hear)
