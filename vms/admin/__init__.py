@@ -4,6 +4,6 @@ Rows are edited here under the same rules as everywhere: a VM's configuration go
 :func:`vms.models.configuration.save_config`, and every verb is a submitted operation.
 """
 
-from vms.admin import access, inventory, snippets, tasks, vm
+from vms.admin import access, backups, inventory, snippets, tasks, vm
 
-__all__ = ["access", "inventory", "snippets", "tasks", "vm"]
+__all__ = ["access", "backups", "inventory", "snippets", "tasks", "vm"]

@@ -92,7 +92,7 @@ class StorageAdmin(admin.ModelAdmin[Storage]):
 
 @admin.register(Volume)
 class VolumeAdmin(ReadOnlyAdmin):
-    list_display = ["volid", "content", "format", "size", "vmid", "node", "present"]
+    list_display = ["volid", "content", "format", "size", "vmid", "node", "present", "protected", "verdict"]
     list_filter = ["content", "format", "present", "storage"]
     search_fields = ["name"]
     list_select_related = ["storage", "node"]

@@ -23,14 +23,10 @@ KEPT = 60
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A PNG, or in words why there is none. ``digest`` names what it shows.
-
-    ``clipboard``: whether somebody in the guest holds the channel that shares the clipboard; None: not known.
-    """
+    """A PNG, or in words why there is none. ``digest`` names what it shows."""
 
     png: bytes
     words: str = ""
-    clipboard: bool | None = None
 
     @property
     def digest(self) -> str:
@@ -59,7 +55,7 @@ def looked(runs: Iterable[str]) -> set[str]:
 def keep(run: str, thumbnail: Thumbnail) -> None:
     """Leave the picture. Raises :class:`StateError`: no Redis."""
     png = base64.b64encode(thumbnail.png).decode()
-    parcel.put(f"thumb-{run}", {"png": png, "words": thumbnail.words, "clipboard": thumbnail.clipboard}, KEPT)
+    parcel.put(f"thumb-{run}", {"png": png, "words": thumbnail.words}, KEPT)
 
 
 def keep_on(run: str) -> bool:
@@ -73,6 +69,4 @@ def keep_on(run: str) -> bool:
 def kept(run: str) -> Thumbnail | None:
     """The latest picture. Raises :class:`StateError`: no Redis."""
     found = parcel.get(f"thumb-{run}")
-    if found is None:
-        return None
-    return Thumbnail(base64.b64decode(found["png"]), str(found["words"]), found["clipboard"])
+    return None if found is None else Thumbnail(base64.b64decode(found["png"]), str(found["words"]))

@@ -18,6 +18,7 @@ TABS = (
     ("hardware", "Hardware", "vms:vm_hardware"),
     ("cloudinit", "Cloud-Init", "vms:vm_cloudinit"),
     ("options", "Options", "vms:vm_options"),
+    ("backup", "Backup", "vms:vm_backup"),
     ("snapshots", "Snapshots", "vms:vm_snapshots"),
     ("tasks", "Task history", "vms:vm_tasks"),
 )

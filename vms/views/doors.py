@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
@@ -78,6 +79,11 @@ def node_or_404(request: HttpRequest, name: str) -> Node:
     if node is None or not access.may(request.user, "Sys.Audit", f"/nodes/{node.name}"):
         raise Http404("There is no such node, or you may not see it.")
     return node
+
+
+def this_node() -> Node | None:
+    """The node this web server runs on: it sees the same folders."""
+    return Node.objects.filter(name=settings.CONF.node).first()
 
 
 def sentence(error: VMError) -> str:

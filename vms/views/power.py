@@ -16,8 +16,9 @@ from django.views.decorators.http import require_GET, require_POST
 from vms import access
 from vms.config.warmth import refusals
 from vms.errors import AccessError, VMError
-from vms.models import VM, Disk, Task
+from vms.models import VM, Disk, Task, Volume
 from vms.models.configuration import config_of
+from vms.operations.backuprights import handled
 from vms.operations.base import OPERATIONS, holder, submit
 from vms.operations.destroy import owned
 from vms.operations.protection import SWITCH_OFF, protected, said_of
@@ -26,6 +27,7 @@ from vms.operations.warmstate import warm
 from vms.schema.option import options_of
 from vms.tasks.queue import UNFINISHED
 from vms.views.doors import sentence, signed_in, vm_or_404, wants_fragment
+from vms.views.refusals import backup_refusal
 from vms.views.screens import screens
 from vms.views.snapshots import take_refusal
 from vms.views.states import asleep, vm_state
@@ -195,6 +197,7 @@ def toolbar(user: Any, vm: VM) -> dict[str, Any]:
         "console_reason": console,
         "screens": screens(vm, console),
         "snapshot_reason": take_refusal(user, vm),
+        "backup_reason": backup_refusal(user, vm),
         "duplicate_reason": "" if access.may_somewhere(user, "VM.Allocate") else NO_ALLOCATE,
         "state": vm_state(vm),
         "doing": being_done(vm),
@@ -241,6 +244,8 @@ def vm_ask(request: HttpRequest, vmid: int, verb: str) -> HttpResponse:
     }  # fmt: skip
     if chosen.name == "destroy":
         context.update(what_goes(vm))
+        kept = Volume.objects.filter(content=Volume.Content.BACKUP, vmid=vm.vmid).select_related("storage")
+        context["backups"] = handled(request.user, kept.order_by("-made"))
     if wants_fragment(request):
         return render(request, "vms/_ask_dialog.html", context)
     return render(request, "vms/vm_ask.html", context)

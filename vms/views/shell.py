@@ -100,7 +100,8 @@ def tree(request: HttpRequest) -> HttpResponse:
         for status in StorageStatus.objects.filter(node__name=settings.CONF.node).select_related("storage")
     }
     storages = [(storage, statuses.get(storage.pk)) for storage in access.visible_storages(request.user)]
-    return render(request, "vms/_tree.html", {"nodes": nodes, "storages": storages})
+    jobs = access.may(request.user, "Sys.Audit", "/")
+    return render(request, "vms/_tree.html", {"nodes": nodes, "storages": storages, "jobs": jobs})
 
 
 def tree_nodes(request: HttpRequest) -> list[TreeNode]:

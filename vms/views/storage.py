@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Prefetch
@@ -19,7 +18,8 @@ from vms.errors import AccessError, VMError
 from vms.models import Disk, Node, Storage, StorageStatus, Task, Volume
 from vms.operations.base import submit_on
 from vms.operations.volumes import remove_iso
-from vms.views.doors import sentence, signed_in, storage_or_404, wants_fragment
+from vms.views.backups import storage_backups
+from vms.views.doors import sentence, signed_in, storage_or_404, this_node, wants_fragment
 
 PAGE = 100
 USERS_SHOWN = 6
@@ -33,11 +33,6 @@ class LibraryRow:
     volume: Volume
     users: list[int]
     more: int
-
-
-def this_node() -> Node | None:
-    """The node this web server runs on: it sees the same folders."""
-    return Node.objects.filter(name=settings.CONF.node).first()
 
 
 @signed_in
@@ -67,6 +62,7 @@ def storage(request: HttpRequest, name: str) -> HttpResponse:
         "scan_reason": "" if "Datastore.Audit" in rights else "You may not: Datastore.Audit is missing.",
         "disks": Volume.objects.filter(storage=row, content=Volume.Content.IMAGES).count(),
     }
+    context |= storage_backups(request, row)
     part = request.GET.get("part") == "content"
     return render(request, "vms/_storage_content.html" if part else "vms/storage.html", context)
 

@@ -26,8 +26,7 @@ from vms.storage.base import Content
 from vms.storage.directory import DirectoryStorage
 from vms.storage.names import IMPORT_SUFFIXES
 from vms.storage.upload import Upload
-from vms.views.doors import sentence, signed_in, storage_or_404
-from vms.views.storage import this_node
+from vms.views.doors import sentence, signed_in, storage_or_404, this_node
 
 CHUNK = 1 << 20
 DRAIN = 8 << 20

@@ -241,7 +241,7 @@ def test_an_action_is_refused_without_the_privilege(client, vm):
 
 
 @pytest.mark.parametrize(
-    "name", ["node", "storage", "volume", "pool", "vm", "task", "aclentry", "auditentry"]
+    "name", ["node", "storage", "volume", "pool", "vm", "task", "aclentry", "auditentry", "backupjob"]
 )
 def test_every_list_opens_for_operators_only(admin, client, vm, name):
     url = reverse(f"admin:vms_{name}_changelist")

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from conftest import Scene, person, signed_in  # type: ignore[import-not-found]
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.core import serializers
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
-from vms.models import VM, Disk, Snapshot, Snippet, SnippetVersion, Task, Volume
+from vms.models import VM, BackupJob, Disk, Snapshot, Snippet, SnippetVersion, Task, Volume
 
 pytestmark = pytest.mark.django_db
 
@@ -43,6 +45,14 @@ def page(args: Any = (), without: int = 404, allowed: int = 200) -> Case:
 
 def change(args: Any = (), data: Any = None, without: int = 404, allowed: int = 302, **more: Any) -> Case:
     return Case(LOGIN, without, allowed, args, "POST", data or {}, **more)
+
+
+def backup_of(scene: Scene) -> int:
+    return Volume.objects.get(content="backup").pk
+
+
+def job_of(scene: Scene) -> int:
+    return BackupJob.objects.get().pk
 
 
 VMID = (101,)
@@ -79,6 +89,18 @@ MATRIX: dict[str, Case] = {
     "vms:snippet_restore": change(SNIPPET, {"version": "1"}),
     "vms:snippet_version": page((*SNIPPET, 1)),
     "vms:vm_options": page(VMID),
+    "vms:vm_backup": page(VMID),
+    "vms:backup_now": change(VMID, also_get=True),
+    "vms:backup_ask": change(lambda scene: (backup_of(scene), "notes"), {"notes": "x"}, also_get=True),
+    "vms:backup_do": change(lambda scene: (backup_of(scene), "protect")),
+    "vms:backup_config": page(lambda scene: (backup_of(scene),)),
+    "vms:backup_restore": change(lambda scene: (backup_of(scene),), also_get=True),
+    "vms:backup_jobs": page(),
+    "vms:backup_job_new": change(allowed=422, also_get=True),
+    "vms:backup_job_preview": page(),
+    "vms:backup_job_edit": change(lambda scene: (job_of(scene),), allowed=422, also_get=True),
+    "vms:backup_job_remove": change(lambda scene: (job_of(scene),), also_get=True),
+    "vms:backup_job_do": change(lambda scene: (job_of(scene), "disable")),
     "vms:agent_ask": change((101, "exec"), {"line": "id"}, allowed=409, also_get=True),
     "vms:agent_answer": page(lambda scene: (101, scene.task.pk), allowed=404),
     "vms:vm_screen": page(VMID),
@@ -129,10 +151,6 @@ MATRIX: dict[str, Case] = {
     "console:viewer_file": change(VMID, allowed=409),
     "console:state": page(VMID),
     "console:ticket": change(VMID, allowed=409),
-    "console:type": change(VMID, {"text": "x"}, allowed=409, also_get=True),
-    "console:type_state": page(lambda scene: (101, scene.task.pk), allowed=403),
-    "console:clipboard": page(VMID),
-    "console:keys": change(data={"keys": "ctrl-a"}, without=302, also_get=True),
     "console:socket": Case(426, 426, 426, VMID),
 }
 
@@ -174,6 +192,14 @@ def draft(scene: Scene) -> VM:
     text = Snippet.objects.create(storage=scene.storage, name="u.yaml")
     SnippetVersion.objects.create(snippet=text, number=1, text="#cloud-config\n{}\n", sha256="x", size=1)
     Snapshot.objects.create(vm=scene.vm, name="before")
+    Volume.objects.create(
+        storage=scene.storage, node=scene.node, name="backup/vzdump-qemu-101-2026_11_27-02_00_00.tar.zst",
+        content="backup", format="tar.zst", vmid=101, made=timezone.now(),
+    )  # fmt: skip
+    owner = get_user_model().objects.create_user("keeper")
+    BackupJob.objects.create(
+        name="nightly", schedule="02:00", storage=scene.storage, all_vms=True, owner=owner
+    )
     VM.everything.create(vmid=TRASHED, node=scene.node, stage=VM.Stage.TRASH, name="thrown-away")
     return VM.everything.create(vmid=DRAFT, node=scene.node, stage=VM.Stage.DRAFT, name="half-made")
 

@@ -1,0 +1,108 @@
+"""Backup jobs carried out by a real worker: at their time, one VM after the other, and once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from enginekit import Engine, until
+
+from vms.models import BackupJob, Task, Volume
+from vms.operations import backupjobs, jobrows
+
+VMS = (160, 161)
+
+
+@pytest.fixture
+def job(engine: Engine) -> Iterator[BackupJob]:
+    """A job that covers two VMs without disks, run by nobody yet."""
+    owner = get_user_model().objects.create_superuser("keeper", "", "x")
+    for vmid in VMS:
+        engine.vm({"name": f"kept-{vmid}", "memory": "64"}, vmid)
+    made = BackupJob(
+        name="nightly", schedule="2199-01-01", storage=engine.storage, vmids=list(VMS), keep="keep-last=1"
+    )
+    yield jobrows.save(made, owner)
+    made.delete()
+    Task.objects.all().delete()
+    owner.delete()
+    shutil.rmtree(engine.home / "local" / "dump", ignore_errors=True)
+
+
+def run_of(engine: Engine, job: BackupJob) -> Task:
+    """The job's newest run, at its end."""
+    task = until(
+        lambda: Task.objects.filter(type="backupjob").order_by("-pk").first(), "the job is begun", 40
+    )
+    return engine.end(task, 120)
+
+
+def children() -> list[tuple[int | None, str]]:
+    return list(Task.objects.filter(type="vzdump").order_by("pk").values_list("vmid", "status"))
+
+
+def archives(engine: Engine) -> list[Path]:
+    return sorted((engine.home / "local" / "dump").glob("vzdump-qemu-*.tar.zst"))
+
+
+def said(task: Task) -> str:
+    return f"{task.message}\n" + "\n".join(line.text for line in task.lines.all())
+
+
+def due(engine: Engine, job: BackupJob, **more: Any) -> None:
+    """Its time came while nobody was there."""
+    engine.kill()
+    BackupJob.objects.filter(pk=job.pk).update(next_run=timezone.now() - timedelta(seconds=1), **more)
+
+
+def test_a_job_runs_at_its_time_and_prunes(engine: Engine, job: BackupJob) -> None:
+    for round_ in (1, 2):
+        due(engine, job, schedule="*-*-01 03:00")
+        engine.start()
+        task = run_of(engine, job)
+        assert task.status == "ok", said(task)
+        assert (task.user, task.username) == (job.owner, "keeper")
+        job.refresh_from_db()
+        assert job.last_run is not None
+        assert job.next_run is not None
+        assert job.next_run > timezone.now()
+        assert children() == [(vmid, "ok") for vmid in VMS] * round_
+        assert len(archives(engine)) == 2, "keep-last=1 leaves one of each VM"
+        Task.objects.filter(pk=task.pk).update(type="before")
+    rows = Volume.objects.filter(content="backup", present=True)
+    assert {(row.vmid, row.notes) for row in rows} == {(160, "kept-160"), (161, "kept-161")}
+
+
+@pytest.mark.parametrize("border", [1, 2, 3])
+def test_a_killed_worker_goes_on_and_backs_nothing_up_twice(
+    engine: Engine, job: BackupJob, border: int
+) -> None:
+    due(engine, job)
+    engine.launch(PVELITE_FAULT=f"backupjob:{border}")
+    process = engine.process
+    assert process is not None
+    until(lambda: process.poll() is not None, "the worker is dead", 60)
+    engine.start()
+    task = run_of(engine, job)
+    assert "going on with the VMs that are left" in said(task)
+    assert [vmid for vmid, _ in children()] == list(VMS)
+    assert Task.objects.filter(type="backupjob").count() == 1
+    assert len(archives(engine)) >= 1
+    assert not list((engine.home / "local" / "dump").glob(".*.part"))
+
+
+def test_cancelling_a_run_cancels_the_backup_under_way(engine: Engine, job: BackupJob) -> None:
+    from vms.tasks.queue import request_cancel
+
+    engine.kill()
+    (task,) = backupjobs.begin(job, job.owner)
+    assert request_cancel(task)
+    engine.start()
+    assert engine.end(task).status == "cancelled"
+    assert children() == []
