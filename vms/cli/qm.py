@@ -143,5 +143,11 @@ def vzdump(argv: Sequence[str] | None = None) -> int:
     return run_one(entry, list(sys.argv[1:] if argv is None else argv), "vzdump")
 
 
+def qmrestore(argv: Sequence[str] | None = None) -> int:
+    """The program ``qmrestore``."""
+    entry = Subcommand("restore", "vms.cli.restore", "Make or replace a VM from a backup.")
+    return run_one(entry, list(sys.argv[1:] if argv is None else argv), "qmrestore")
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -318,9 +318,10 @@ def test_from_the_command_line(engine: Engine) -> None:
     archive = backup(engine)
     path = engine.home / "local" / "dump" / archive.rpartition("/")[2]
 
-    def call(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def call(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+        entry = f"import sys; from vms.cli import qm; sys.exit(qm.{'main' if program == 'qm' else program}())"
         return subprocess.run(
-            [sys.executable, "-m", f"vms.cli.{module}", *words],
+            [sys.executable, "-c", entry, *words],
             cwd=ROOT, env=engine.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=120,
         )  # fmt: skip

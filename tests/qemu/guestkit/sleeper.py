@@ -46,9 +46,10 @@ def sleeper(engine: Any, media: Media, state: Path, vmid: int, more: Mapping[str
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(state, place)
     size = place.stat().st_size
-    row = Volume.objects.create(
-        storage=engine.storage, node=engine.node, name=name, content="images", format="raw", size=size,
-        vmid=vmid,
+    # A scan may have seen the file already.
+    row, _ = Volume.objects.update_or_create(
+        storage=engine.storage, node=engine.node, name=name,
+        defaults={"content": "images", "format": "raw", "size": size, "vmid": vmid},
     )  # fmt: skip
     VM.everything.filter(pk=vm.pk).update(
         vmstate=row, lock="suspended", saved={"runningmachine": machine, "volume": row.volid}
