@@ -78,7 +78,7 @@ def add_disk(draft: Editing, image: str = "") -> str:
     when every slot is taken."""
     slot, places = next_slot(draft), draft.offers.disk_places
     if slot and places:
-        parts = {"file": f"{places[0].name}:{DEFAULT_SIZE}", "format": "qcow2"}
+        parts = {"file": f"{places[0].name}:{DEFAULT_SIZE}", "format": places[0].formats[0]}
         if image:
             parts |= {"file": f"{places[0].name}:0", "import-from": image}
         draft.mapping[slot] = compose(slot, parts)
@@ -153,7 +153,7 @@ class Disks(Plugged):
             "image": parts.get("import-from", ""),
             "import_storage": parts.get("import-from", "").partition(":")[0],
             "controller": controller,
-            "format": parts.get("format", "qcow2"),
+            "format": self.draft.offers.format_on(store, parts.get("format", "qcow2")),
             "discard": "1" if parts.get("discard") == "on" else "0",
             "skip_replication": "1" if parts.get("replicate") == "0" else "0",
         }  # fmt: skip
@@ -178,6 +178,9 @@ class Disks(Plugged):
             fields["storage"].label = "Target Storage"
         else:
             hide(fields, "import_storage", "image")
+        only = self.draft.offers.only_format(values.get("storage", ""))
+        if only:
+            disable(fields, only, "format")
         fields["controller"].widget.attrs["readonly"] = True
         if values.get("bus", "") != "scsi":
             hide(fields, "controller")
@@ -225,6 +228,8 @@ class Disks(Plugged):
             now = decompose(slot, self.mapping[slot])["file"].split(":")
             store = good.get("storage") or now[0] or values["storage"]
             parts["file"] = f"{store}:{good.get('size') or now[1]}"
+            if self.draft.offers.only_format(store):
+                parts["format"] = self.draft.offers.format_on(store, "")
         if good.get("image"):
             parts["import-from"] = good["image"]
         self.put_parts(slot, parts | self.parts(good, slot), good)

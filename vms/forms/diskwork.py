@@ -161,6 +161,13 @@ class Resize(OnDisk):
         ]
 
 
+def with_fitting_format(work: Any, params: dict[str, str]) -> dict[str, str]:
+    """Without a format where the storage leaves no choice."""
+    if work.offers.only_format(params.get("storage", "")):
+        return {name: text for name, text in params.items() if name != "format"}
+    return params
+
+
 class Move(OnDisk):
     """A disk's contents go to another storage or format."""
 
@@ -189,6 +196,9 @@ class Move(OnDisk):
         elif self.drive.is_seed:
             delete.why_not = "A cloud-init drive is written anew; the old volume goes."
         return {"storage": storage, "format": fmt, "delete": delete, "bwlimit": form_field(option["bwlimit"])}
+
+    def params(self, texts: Mapping[str, str]) -> dict[str, str]:
+        return with_fitting_format(self, super().params(texts))
 
     def words(self) -> list[str]:
         if self.vm.running and not self.drive.is_unused:
@@ -274,7 +284,7 @@ class Import(DiskWork):
         return {"source": source, "storage": storage, "format": fmt, "target-disk": key}
 
     def params(self, texts: Mapping[str, str]) -> dict[str, str]:
-        found = super().params(texts)
+        found = with_fitting_format(self, super().params(texts))
         found["target-disk"] = self.key_in(self.vm, found["target-disk"])
         return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from vms import access
 from vms.models import VM, Node, Pool, Snippet, SnippetFile, Storage, StorageStatus, Volume
+from vms.models.promised import promised
 from vms.models.usage import facts_in_use
 from vms.operations import snippets
 from vms.operations.images import images_to_import
@@ -26,7 +27,10 @@ def gib(size: int) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """A storage as this draft may use it. Sizes in bytes, 0 while nobody has measured them."""
+    """A storage as this draft may use it. Sizes in bytes, 0 while nobody has measured them.
+
+    ``formats`` is what a disk can be there, ``promised`` what its disks may grow to together.
+    """
 
     name: str
     content: tuple[str, ...]
@@ -34,15 +38,18 @@ class Place:
     total: int
     error: str
     may_allocate: bool
+    formats: tuple[str, ...] = ("qcow2", "raw")
+    promised: int = 0
 
     @property
     def label(self) -> str:
-        """What stands in the list: name, and how much room there is."""
+        """What stands in the list: name, how much room there is, and when more is promised than there is."""
         if self.error:
             return f"{self.name} (not usable: {self.error[:60]})"
         if not self.total:
             return self.name
-        return f"{self.name} ({gib(self.available)} free of {gib(self.total)})"
+        more = f", {gib(self.promised)} promised" if self.promised > self.total else ""
+        return f"{self.name} ({gib(self.available)} free of {gib(self.total)}{more})"
 
 
 class Offers:
@@ -57,18 +64,32 @@ class Offers:
     def places(self) -> list[Place]:
         """The enabled storages the user may see, by name."""
         measured = {row.storage_id: row for row in StorageStatus.objects.filter(node=self.node)}
-        return [self._place(row, measured.get(row.pk)) for row in self.rows]
+        sums = promised(self.node)
+        return [self._place(row, measured.get(row.pk), sums.get(row.pk, 0)) for row in self.rows]
 
     @cached_property
     def rows(self) -> list[Storage]:
         return access.visible_storages(self.user)
 
-    def _place(self, row: Storage, status: StorageStatus | None) -> Place:
+    def _place(self, row: Storage, status: StorageStatus | None, sums: int) -> Place:
         return Place(
             row.name, tuple(row.content), status.available if status else 0, status.total if status else 0,
             status.error if status else "",
             access.may(self.user, "Datastore.AllocateSpace", f"/storage/{row.name}"),
+            formats=row.spec.formats, promised=sums,
         )  # fmt: skip
+
+    def format_on(self, storage: str, wanted: str) -> str:
+        """``wanted`` where a disk on ``storage`` can be that, else what it will be."""
+        place = self.place(storage)
+        return wanted if place is None or wanted in place.formats else place.formats[0]
+
+    def only_format(self, storage: str) -> str:
+        """Why there is no choice of a format on a storage, as a sentence; empty where there is."""
+        place = self.place(storage)
+        if place is None or len(place.formats) > 1:
+            return ""
+        return f"'{storage}' holds {place.formats[0]} disks only."
 
     def place(self, name: str) -> Place | None:
         return next((place for place in self.places if place.name == name), None)

@@ -154,6 +154,22 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+async def _begun(words: list[str], stdin: int, options: dict[str, Any]) -> asyncio.subprocess.Process:
+    """Start a program. A cancellation waits until it runs and ends it then: asyncio may wait for ever for the
+    end of one that was cancelled while its pipes were being connected."""
+    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*words, stdin=stdin, **options))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting})
+        if not starting.cancelled() and starting.exception() is None:
+            process = starting.result()
+            if process.returncode is None:
+                _kill_group(process.pid)
+            await process.communicate()
+        raise
+
+
 async def run(
     argv: Sequence[str],
     *,
@@ -175,7 +191,7 @@ async def run(
     began = time.monotonic()
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
     try:
-        process = await asyncio.create_subprocess_exec(*words, stdin=stdin, **options)
+        process = await _begun(words, stdin, options)
     except OSError as error:
         raise _not_run(argv, error) from error
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.validators import RegexValidator
 from django.db import models
 
-from vms.storage.kinds import KINDS
+from vms.storage.kinds import KINDS, StorageKind
 
 storage_name = RegexValidator(
     r"^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$",
@@ -54,10 +54,15 @@ class Storage(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def spec(self) -> StorageKind:
+        """What holds for every storage of its kind."""
+        return KINDS[self.kind]
+
     def facts(self) -> dict[str, Any]:
         """What a pure reader (:func:`vms.hardware.volume.resolve`) needs to know of it."""
         return {
-            **KINDS[self.kind].always,
+            **self.spec.always,
             **self.options,
             "type": self.kind,
             "path": self.path,
@@ -69,12 +74,16 @@ class Storage(models.Model):
 class StorageStatus(models.Model):
     """A storage as one node sees it. Sizes in bytes; ``error`` is empty when it is usable."""
 
+    NEARLY_FULL = 85
+    """Percent from which a storage is said to be nearly full."""
+
     storage = models.ForeignKey(Storage, on_delete=models.CASCADE, related_name="statuses")
     node = models.ForeignKey("vms.Node", on_delete=models.CASCADE, related_name="storage_statuses")
     total = models.BigIntegerField(default=0)
     used = models.BigIntegerField(default=0)
     available = models.BigIntegerField(default=0)
     error = models.CharField(max_length=500, blank=True)
+    warning = models.CharField(max_length=500, blank=True, help_text="It can be used, but look at it.")
     seen = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -90,6 +99,13 @@ class StorageStatus(models.Model):
     def percent(self) -> int:
         """Used share, 0–100."""
         return round(100 * self.used / self.total) if self.total else 0
+
+    @property
+    def remark(self) -> str:
+        """What somebody should look at while the storage can still be used; empty for nothing."""
+        if self.warning or self.error or self.percent < self.NEARLY_FULL:
+            return self.warning
+        return f"The storage is {self.percent} % full; what is written to thin disks may fail soon."
 
 
 class Volume(models.Model):

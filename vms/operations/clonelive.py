@@ -85,7 +85,10 @@ async def begin_mirror(
         ctx.step(f"{slot} made")
         target = target_name(ctx.vm.vmid, slot)
         ctx.on_undo(f"mirror of {slot}", lambda: blockjob.abandon(monitor, slot, target))
-        await whole(blockjob.open_target(monitor, graph_of(ctx, plan, piece, volume)))
+        graph = graph_of(ctx, plan, piece, volume)
+        if nodes.size < volume.size:
+            graph = blocknodes.cut_to(graph, nodes.size)
+        await whole(blockjob.open_target(monitor, graph))
         limit = (ctx.params.bwlimit or 0) * KIB
         await blockjob.mirror(monitor, slot, nodes.top, target, told, speed=limit)
     except (StorageError, MonitorError, OutcomeUnknown) as error:
@@ -162,12 +165,12 @@ async def let_go(ctx: Context, source: int) -> None:
     guest = ctx.services.guest(source)
     if guest is None or guest.monitor is None:
         return
-    how = ctx.vm.draft.get("still")
+    how = str(ctx.vm.draft.get("still", "")).split()
     try:
-        if how == "frozen":
-            await guest.agent.execute("guest-fsfreeze-thaw", timeout=60)
-        elif how == "paused" and await guest.monitor.query_status() == "paused":
+        if "paused" in how and await guest.monitor.query_status() == "paused":
             await guest.monitor.cont()
+        if "frozen" in how:
+            await guest.agent.execute("guest-fsfreeze-thaw", timeout=60)
         mark = target_name(ctx.vm.vmid, "")
         for top in sorted(name for name in await blocknodes.names(guest.monitor) if name.startswith(mark)):
             await blockjob.abandon(guest.monitor, top.removeprefix(mark), top)

@@ -19,7 +19,10 @@ from vms.operations.memory import Saved, saved_in
 from vms.operations.warmstate import cold_reasons, warm, warm_disks
 from vms.schema.option import opt
 from vms.schema.types import dns_name
-from vms.storage.names import SEED_NAME, is_base
+from vms.storage import open_storage
+from vms.storage.base import Storage as Driver
+from vms.storage.base import fitting
+from vms.storage.names import is_base, is_seed
 from vms.tasks.queue import SOURCE
 
 How = Literal["keep", "link", "copy", "seed"]
@@ -243,8 +246,9 @@ def piece_of(
         return Piece(slot=key, text=text, how="keep", volume=volume)
     place = store or volume.storage
     piece = Piece(slot=key, text=text, how="copy", volume=volume, storage=place, format=volume.format)
-    if SEED_NAME.fullmatch(volume.name):
-        return replace(piece, how="seed")
+    formats = place.spec.formats
+    if is_seed(volume.name):
+        return replace(piece, how="seed", format=fitting(formats, volume.format))
     running = source.running and not source.template and not params.snapname
     if key == "tpmstate0":
         if running:
@@ -256,11 +260,18 @@ def piece_of(
                 f"Linked clone feature is not supported for '{volid}' ({key})",
                 hint="Convert the VM to a template first, or make a full clone.",
             )
-        return replace(piece, how="link", format="qcow2")
-    if params.snapname and volume.format != "qcow2":
+        return replace(piece, how="link", format=formats[0])
+    if params.snapname and driver_of(volume).snapshot_refusal(volid):
         raise StateError(f"Full clone feature is not supported for a snapshot of '{volid}' ({key})")
+    if params.format and params.format not in formats:
+        raise ConfigError("format", f"storage '{place.name}' holds {formats[0]} disks only")
     wanted = params.format if params.format and key != "efidisk0" else volume.format
-    return replace(piece, format=wanted)
+    return replace(piece, format=fitting(formats, wanted))
+
+
+def driver_of(volume: Volume) -> Driver:
+    """The driver of a volume's storage, to be asked what needs no look at the storage."""
+    return open_storage(volume.storage.name, volume.storage.facts())
 
 
 def authorise(user: Any, target: VM, params: CloneParams) -> None:

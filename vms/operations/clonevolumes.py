@@ -13,6 +13,7 @@ from vms.operations import cloudinit, newborn
 from vms.operations.base import Context
 from vms.operations.clonelive import copy_live, source_guest
 from vms.operations.cloneplan import Piece, Plan
+from vms.operations.clonequick import at_once, copy_one, copy_still
 from vms.operations.drives import driver_of
 from vms.operations.steps import undoable
 from vms.storage import base as storage_base
@@ -43,12 +44,15 @@ async def make(ctx: Context, plan: Plan) -> Made:
     """Every volume of the clone; slot → volume. Freed again unless the clone succeeds."""
     pieces = list(plan.made())
     copies = [piece for piece in pieces if piece.how == "copy"]
-    await check_space(ctx, copies)
+    slow = [piece for piece in copies if not await at_once(ctx, plan, piece)]
+    await check_space(ctx, slow)
     made: Made = {}
     for piece in pieces:
         if piece.how != "copy":
             made[piece.slot] = await make_quickly(ctx, piece)
     guest = source_guest(ctx, plan)
+    if guest is not None and copies and not slow:
+        return made | await copy_still(ctx, plan, copies, guest)
     if guest is not None and copies:
         return made | await copy_live(ctx, plan, copies, guest)
     return made | await copy_all(ctx, plan, copies)
@@ -104,18 +108,10 @@ async def copy_all(ctx: Context, plan: Plan, copies: list[Piece]) -> Made:
         )
         await told(0)
         try:
-            source = await driver_of(ctx, volume.storage).find(volume.volid)
-            driver = driver_of(ctx, storage)
-            made[piece.slot] = copied = await driver.copy(
-                ctx.vm.vmid,
-                source,
-                piece.format,
-                told,
-                snapshot=plan.snapshot if volume.format == "qcow2" else "",
-                speed=(ctx.params.bwlimit or 0) * 1024,
-            )
+            copied = await copy_one(ctx, plan, piece, told)
         except StorageError as error:
             raise ConfigError(piece.slot, str(error), hint=error.hint) from error
+        made[piece.slot] = copied
         ctx.on_undo(f"volume {copied.volid}", partial(newborn.discard, ctx, storage, copied))
         await ctx.log(f"{piece.slot}: '{copied.volid}' is a full copy of '{volume.volid}'")
         ctx.step(f"{piece.slot} copied")

@@ -31,7 +31,8 @@ from vms.storage import base as storage_base
 from vms.tasks import notify
 
 DEFAULT_FORMAT = "qcow2"
-"""What a disk is when nothing else was said: it can be part of a snapshot."""
+"""What a disk is when nothing else was said and the storage can: it can be part of a snapshot."""
+NO_TPM = "storage '{}' cannot hold a TPM's state: its emulator reaches no image of a cluster"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,7 @@ class Create(Operation):
             )
         mapping = config_of(vm)
         check_config(mapping)
+        check_places(vm)
         check_room(vm)
         images.check(vm)
         cloudinit.check_seed(vm, mapping)
@@ -127,6 +129,21 @@ def may_use(user: Any, storage: str) -> None:
     path = f"/storage/{storage}"
     if not access.may(user, "Datastore.AllocateSpace", path):
         access.require(user, "Datastore.Audit", path)
+
+
+def check_places(vm: VM) -> None:
+    """Raise :class:`ConfigErrors` for storages that are switched off or hold something else."""
+    errors = []
+    for disk in vm.disks.select_related("storage", "volume__storage"):
+        row = disk.storage if disk.volume is None else disk.volume.storage
+        if row is None:
+            continue
+        if not row.enabled:
+            errors.append(ConfigError(disk.slot, f"storage '{row.name}' is switched off; choose another"))
+        elif disk.volume is None and "images" not in row.content:
+            errors.append(ConfigError(disk.slot, f"storage '{row.name}' takes no disk images"))
+    if errors:
+        raise ConfigErrors(errors)
 
 
 def check_room(vm: VM) -> None:
@@ -214,7 +231,10 @@ async def check_space(ctx: Context, disks: list[tuple[Disk, Storage]]) -> None:
 async def make_volume(ctx: Context, vm: VM, disk: Disk, storage: Storage) -> storage_base.Volume:
     """One volume: an empty disk, a copy of the firmware's variables, or a new TPM."""
     driver = ctx.services.storage(storage.name, storage.facts())
-    fmt: Any = str(disk.options.get("format") or DEFAULT_FORMAT)
+    said = str(disk.options.get("format") or DEFAULT_FORMAT)
+    fmt: Any = storage_base.fitting(driver.formats, said)
+    if disk.slot == "tpmstate0" and not driver.paths:
+        raise StorageError(NO_TPM.format(storage.name), hint="Choose another storage for it.")
     volume: storage_base.Volume
     if images.OPTION in disk.options:
         volume = await images.import_volume(ctx, vm, disk, driver, fmt)

@@ -158,8 +158,8 @@ def image_of(vm: VM, volid: str) -> Volume:
 
 async def copied(ctx: Context, storage: Storage) -> base.Volume:
     """The new volume, a copy of the image; tells how far it is. Cancelled, it leaves nothing."""
-    source, fmt = ctx.params.source, ctx.params.format or DEFAULT_FORMAT
-    driver = driver_of(ctx, storage)
+    driver, source = driver_of(ctx, storage), ctx.params.source
+    fmt = ctx.params.format or base.fitting(driver.formats, DEFAULT_FORMAT)
 
     async def told(fraction: float) -> None:
         await ctx.progress(fraction, f"importing: {fraction:.0%}")
@@ -171,10 +171,12 @@ async def copied(ctx: Context, storage: Storage) -> base.Volume:
         made = await driver.allocate_import(ctx.vm.vmid, Path(source), kind, fmt, told)
         return made
     volume = await ctx.db(image_of, ctx.vm, source)
-    found = await driver_of(ctx, volume.storage).find(source)
+    home = driver_of(ctx, volume.storage)
     if volume.vmid is not None:
-        made = await driver.copy(ctx.vm.vmid, found, fmt, told)
+        async with home.reading(source) as (found, _):
+            made = await driver.copy(ctx.vm.vmid, found, fmt, told)
     else:
+        found = await home.find(source)
         made = await driver.allocate_import(ctx.vm.vmid, found.path, found.format, fmt, told)
     return made
 

@@ -107,6 +107,9 @@ async def import_volume(ctx: Context, vm: VM, disk: Disk, driver: Any, fmt: str)
         await ctx.progress(fraction, f"importing {disk.slot}: {fraction:.0%}")
 
     try:
+        if volume.vmid is not None:  # a disk of ours, which may be no file
+            async with home.reading(volid) as (found, _):
+                return await driver.copy(vm.vmid, found, fmt, progress)  # type: ignore[no-any-return]
         found = await home.find(volid)
         return await driver.allocate_import(  # type: ignore[no-any-return]
             vm.vmid, found.path, found.format, fmt, progress

@@ -68,8 +68,9 @@ async def _mirrored(ctx: Context, drive: Drive, storage: Storage, fmt: str, spee
             f"{slot} does not end with a whole block of 4 KiB, as a raw disk has to.",
             hint="Resize it to a whole number of MiB first.",
         )
-    source = await driver_of(ctx, drive.volume.storage).find(drive.volume.volid)
-    if nodes.filename != str(source.path):
+    home = driver_of(ctx, drive.volume.storage)
+    source = await home.find(drive.volume.volid)
+    if not home.opened_as(source.volid, nodes.filename):
         raise StateError(f"QEMU has '{nodes.filename}' open as {slot}, not '{source.path}'")
     made: base.Volume = await driver_of(ctx, storage).allocate(
         ctx.vm.vmid, nodes.size, fmt, room=min(source.used, nodes.size)
@@ -77,7 +78,7 @@ async def _mirrored(ctx: Context, drive: Drive, storage: Storage, fmt: str, spee
     top = await blocknodes.free_top(monitor, slot)
     ctx.on_undo(f"volume {made.volid}", lambda: _take_back(ctx, drive, storage, made, top))
     ctx.step("target made")
-    await blockjob.open_target(monitor, await _graph(ctx, slot, storage, made, top))
+    await blockjob.open_target(monitor, await _graph(ctx, slot, storage, made, top, nodes.size))
     ctx.step("target open")
     await ctx.log(f"{slot}: mirroring '{drive.volume.volid}' to '{made.volid}'")
 
@@ -89,12 +90,15 @@ async def _mirrored(ctx: Context, drive: Drive, storage: Storage, fmt: str, spee
     return made
 
 
-async def _graph(ctx: Context, slot: str, storage: Storage, made: base.Volume, top: str) -> dict[str, Any]:
-    """What a start would open behind the drive once the new volume is in it."""
+async def _graph(
+    ctx: Context, slot: str, storage: Storage, made: base.Volume, top: str, size: int
+) -> dict[str, Any]:
+    """What a start would open behind the drive once the new volume is in it; ``size``: the disk's bytes."""
     vm = await ctx.db(fresh_of_now, ctx.vm)
     mapping = config_of(vm)
     mapping[slot] = with_volume(mapping[slot], made.volid, made.size)
-    return blocknodes.drive_graph(mapping, running_context(ctx, storage), slot, top)
+    graph = blocknodes.drive_graph(mapping, running_context(ctx, storage), slot, top)
+    return blocknodes.cut_to(graph, size) if size < made.size else graph
 
 
 async def _switch(ctx: Context, drive: Drive, storage: Storage, made: base.Volume) -> None:
@@ -131,9 +135,10 @@ async def _tidy(ctx: Context, slot: str, storage: Storage, made: base.Volume) ->
     """
     await _let_go(ctx)
     try:
-        top = await blocknodes.top_of(ctx.monitor, slot)
-        await blockjob.settle(ctx.monitor, await _graph(ctx, slot, storage, made, top))
-        await _close_others(ctx.monitor, slot, top)
+        nodes = await blocknodes.nodes_of(ctx.monitor, slot)
+        graph = await _graph(ctx, slot, storage, made, nodes.top, nodes.size)
+        await blockjob.settle(ctx.monitor, graph)
+        await _close_others(ctx.monitor, slot, nodes.top)
     except (QemuError, StateError) as error:
         await ctx.warn(f"QEMU runs with the new volume, but: {error}")
 
@@ -186,7 +191,7 @@ async def _take_back(ctx: Context, drive: Drive, storage: Storage, made: base.Vo
     if guest is not None:
         await blockjob.end(guest.monitor, blockjob.job_name(drive.slot))
         nodes = await blocknodes.nodes_of(guest.monitor, drive.slot)
-        if nodes.filename == str(made.path):
+        if driver_of(ctx, storage).opened_as(made.volid, nodes.filename):
             await _store(ctx, drive, storage, made)
             await ctx.warn(f"{drive.slot} had been switched to '{made.volid}' and stays there")
             return
@@ -207,7 +212,7 @@ async def settle(ctx: Context, drive: Drive, source: Volume, storage: Storage, n
     await blockjob.end(guest.monitor, blockjob.job_name(drive.slot))
     nodes = await blocknodes.nodes_of(guest.monitor, drive.slot)
     driver = driver_of(ctx, storage)
-    arrived = next((volid for volid in new if str(driver.path(volid)) == nodes.filename), "")
+    arrived = next((volid for volid in new if driver.opened_as(volid, nodes.filename)), "")
     if not stored and not arrived:
         await _let_go(ctx)
         await _close_others(guest.monitor, drive.slot, nodes.top)

@@ -17,6 +17,7 @@ from vms.models.configuration import config_of
 from vms.models.notes import note_work
 from vms.operations import cloudinit, mirroring, reassign
 from vms.operations.base import Context, Operation, Params, check_clones, check_lock, operation
+from vms.operations.create import NO_TPM
 from vms.operations.drives import (
     Drive,
     authorise_disk,
@@ -93,7 +94,12 @@ def plan(vm: VM, params: Any) -> Move:
     drive = find_drive(vm, params.disk)
     source = drive.volume
     storage = target_storage(params.storage or source.storage.name)
-    fmt = params.format or source.format
+    formats = storage.spec.formats
+    if params.format and params.format not in formats:
+        raise ConfigError("format", f"storage '{storage.name}' holds {formats[0]} disks only")
+    fmt = params.format or base.fitting(formats, source.format)
+    if drive.is_tpm and storage.kind == Storage.Kind.RBD:
+        raise ConfigError("storage", NO_TPM.format(storage.name))
     if drive.is_tpm and fmt != "raw":
         raise ConfigError("format", "a TPM's state is raw, whatever holds it")
     if storage.pk == source.storage_id and fmt == source.format:
@@ -182,10 +188,10 @@ async def copy_disk(ctx: Context, move: Move) -> None:
     async def told(fraction: float) -> None:
         await ctx.progress(fraction, f"copying {move.drive.slot}: {fraction:.0%}")
 
-    found = await driver_of(ctx, source.storage).find(source.volid)
     target = driver_of(ctx, move.storage)
     await ctx.log(f"{move.drive.slot}: copying '{source.volid}' to storage '{move.storage.name}'")
-    made = await target.copy(ctx.vm.vmid, found, move.format, told, speed=move.speed)
+    async with driver_of(ctx, source.storage).reading(source.volid) as (found, _):
+        made = await target.copy(ctx.vm.vmid, found, move.format, told, speed=move.speed)
     ctx.on_undo(f"volume {made.volid}", lambda: remove_new(ctx, move.storage, made.volid))
     ctx.step("copied")
     await put(ctx, move, made)

@@ -130,6 +130,9 @@ def wanted_size(now: int, text: str) -> int:
 
 async def grow_live(ctx: Context, drive: Drive, size: int) -> None:
     """Let the disk of a running guest grow; the guest is told by its controller."""
+    driver = driver_of(ctx, drive.volume.storage)
+    if not driver.files:  # the volume first; QEMU then looks how large it is
+        size = (await driver.resize(drive.volume.volid, size)).size
     try:
         nodes = await blocknodes.nodes_of(ctx.monitor, drive.slot)
         await ctx.monitor.execute("block_resize", {"node-name": nodes.top, "size": size})

@@ -67,7 +67,7 @@ def choose_storage(vm: VM, mapping: Mapping[str, str], wanted: str = "") -> Stor
     storages = {row.name: row for row in Storage.objects.all()}
     if not named:
         own = [disk.volume.storage for disk in vm.disks.select_related("volume__storage") if disk.volume]
-        usable = [row for row in own if row.enabled and "images" in row.content]
+        usable = [row for row in own if row.enabled and "images" in row.content and row.spec.files]
         usable.sort(key=lambda row: (not row.shared, row.kind != Storage.Kind.DIR, row.name))
         named = usable[0].name if usable else "local"
     found = storages.get(named)
@@ -77,6 +77,8 @@ def choose_storage(vm: VM, mapping: Mapping[str, str], wanted: str = "") -> Stor
     if not found.enabled or "images" not in found.content:
         why = "takes no disk images" if found.enabled else "is switched off"
         raise ConfigError("statestorage", f"storage '{named}' {why}; choose another")
+    if not found.spec.files:
+        raise ConfigError("statestorage", f"storage '{named}' holds no files, so no saved memory")
     return found
 
 

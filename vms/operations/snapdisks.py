@@ -21,6 +21,7 @@ from vms.qemu import blocknodes
 from vms.qemu.blocknodes import BlockNodes
 from vms.qemu.monitor import Monitor
 from vms.storage import open_storage
+from vms.storage.base import Storage as Driver
 
 TPM = "tpmstate0"
 SLOW = 600.0
@@ -72,8 +73,9 @@ def refusals(vm: VM, config: Mapping[str, str] | None = None) -> dict[str, str]:
         if row is None:
             found[key] = f"'{volid}' is not there."
         elif key != TPM:
-            driver = open_storage(row.storage.name, row.storage.facts())
-            found[key] = driver.snapshot_refusal(volid)
+            found[key] = kind_of(row).snapshot_refusal(volid)
+        elif not row.storage.spec.files:
+            found[key] = f"'{volid}' is on a storage without files, where no copy of it can be kept."
     return {key: text for key, text in found.items() if text}
 
 
@@ -85,9 +87,14 @@ def driver_of(ctx: Context, volume: Volume) -> Any:
     return ctx.services.storage(volume.storage.name, volume.storage.facts())
 
 
+def apart(held: Held) -> bool:
+    """Whether the disk's storage takes its snapshots, whoever has it open."""
+    return held.key != TPM and kind_of(held.volume).snapshots_apart(held.volume.volid)
+
+
 async def names_of(ctx: Context, guest: Guest | None, held: Held) -> set[str]:
-    """The snapshots a disk holds, asked of QEMU where that has it open."""
-    nodes = (await open_in(guest, [held])).get(held.key)
+    """The snapshots a disk holds, asked of QEMU where that has it open and holds them."""
+    nodes = (await inside(guest, [held])).get(held.key)
     if guest is not None and nodes is not None:
         return await names_in(guest.monitor, nodes)
     return set(await driver_of(ctx, held.volume).snapshots(held.volume.volid))
@@ -106,14 +113,23 @@ async def check_unused(ctx: Context, guest: Guest | None, disks: Iterable[Held],
 async def check_there(ctx: Context, guest: Guest | None, disks: Iterable[Held], name: str) -> None:
     """Raise :class:`StateError` unless every disk holds the snapshot."""
     for held in disks:
-        if held.key != TPM and name not in await names_of(ctx, guest, held):
+        if held.key == TPM:
+            continue
+        if name not in await names_of(ctx, guest, held):
             raise StateError(f"{held.key}: '{held.volume.volid}' holds no snapshot '{name}'")
+        if apart(held):
+            refusal = await driver_of(ctx, held.volume).revert_refusal(held.volume.volid, name)
+            if refusal:
+                raise StateError(f"{held.key}: {refusal}.")
 
 
 async def take(
     ctx: Context, guest: Guest | None, disks: Iterable[Held], name: str, opened: Mapping[str, BlockNodes]
 ) -> None:
-    """Take the snapshot of every disk but the TPM's; of those QEMU has ``opened`` at one moment."""
+    """Take the snapshot of every disk but the TPM's; of those QEMU has ``opened`` at one moment.
+
+    While a guest has a disk open whose storage takes the snapshot (:func:`apart`), it stands still.
+    """
     actions = [
         {"type": "blockdev-snapshot-internal-sync", "data": {"device": nodes.top, "name": name}}
         for nodes in opened.values()
@@ -125,23 +141,32 @@ async def take(
             await driver_of(ctx, held.volume).snapshot(held.volume.volid, name)
 
 
-async def open_in(guest: Guest | None, disks: Iterable[Held]) -> dict[str, BlockNodes]:
-    """Drive key → what QEMU has made of those disks it has open, under whatever key it has them now."""
+async def inside(guest: Guest | None, disks: Iterable[Held]) -> dict[str, BlockNodes]:
+    """Drive key → what QEMU has made of those disks it has open, under whatever key it has them now.
+
+    Only of those whose snapshots lie inside the image, so that QEMU alone may touch them.
+    """
     if guest is None:
         return {}
-    by_file = {one.filename: one for one in await blocknodes.drives(guest.monitor)}
-    places = {held.key: str(driver_path(held)) for held in disks if held.key != TPM}
-    return {key: by_file[path] for key, path in places.items() if path in by_file}
+    drives = await blocknodes.drives(guest.monitor)
+    found = {}
+    for held in disks:
+        if held.key != TPM and not apart(held):
+            kind, volid = kind_of(held.volume), held.volume.volid
+            one = next((one for one in drives if kind.opened_as(volid, one.filename)), None)
+            if one is not None:
+                found[held.key] = one
+    return found
 
 
-def driver_path(held: Held) -> Any:
-    """Where the volume's file is."""
-    return open_storage(held.volume.storage.name, held.volume.storage.facts()).path(held.volume.volid)
+def kind_of(volume: Volume) -> Driver:
+    """The driver of the volume's storage, to be asked what needs no look at the storage."""
+    return open_storage(volume.storage.name, volume.storage.facts())
 
 
 async def remove(ctx: Context, guest: Guest | None, held: Held, name: str) -> None:
     """Remove a snapshot from one disk; one that is not there is no error."""
-    nodes = (await open_in(guest, [held])).get(held.key)
+    nodes = (await inside(guest, [held])).get(held.key)
     if guest is None or nodes is None:
         await driver_of(ctx, held.volume).delete_snapshot(held.volume.volid, name)
     elif name in await names_in(guest.monitor, nodes):

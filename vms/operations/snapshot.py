@@ -168,7 +168,7 @@ async def with_memory(
 
     volume = await ctx.db(keep)
     ctx.step("place kept")
-    opened = await snapdisks.open_in(guest, disks)
+    opened = await snapdisks.inside(guest, disks)
     began = time.monotonic()
 
     async def go_on() -> None:
@@ -183,10 +183,13 @@ async def with_memory(
 
 
 async def without_memory(ctx: Context, guest: Guest | None, made: Snapshot, disks: list[Held]) -> None:
-    """The disks alone, file systems whole where the agent helps. A TPM makes the guest stand still."""
-    opened = await snapdisks.open_in(guest, disks)
+    """The disks alone, file systems whole where the agent helps.
+
+    A TPM makes the guest stand still, and so does a disk whose storage takes the snapshot.
+    """
+    opened = await snapdisks.inside(guest, disks)
     async with calm(ctx, guest):
-        if guest is None or not any(held.key == TPM for held in disks):
+        if guest is None or not any(held.key == TPM or snapdisks.apart(held) for held in disks):
             await disks_now(ctx, guest, made, disks, opened)
             return
         began = time.monotonic()

@@ -91,8 +91,9 @@ def convertible(vm: VM, only: str = "") -> list[tuple[Disk, Volume]]:
 
 def base_name(volid: str) -> str:
     """What a disk is called once it is a base."""
-    head, slash, leaf = volid.rpartition("/")
-    return f"{head}{slash}{leaf.replace('vm-', 'base-', 1)}"
+    storage, _, name = volid.partition(":")
+    head, slash, leaf = name.rpartition("/")
+    return f"{storage}:{head}{slash}{leaf.replace('vm-', 'base-', 1)}"
 
 
 async def make_base(ctx: Context, slot: str, volume: Volume) -> str:

@@ -92,6 +92,20 @@ def drive_graph(config: Mapping[str, str], ctx: LaunchContext, key: str, top: st
     return {**found.qmp(), "node-name": top}
 
 
+def cut_to(graph: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """The graph with its raw image no longer than ``size``.
+
+    A block device may be larger than the disk mirrored to it, and QEMU mirrors only to the same size.
+    """
+    if graph["driver"] == "raw":
+        return {**graph, "size": size}
+    return (
+        {**graph, "file": cut_to(graph["file"], size)}
+        if isinstance(graph.get("file"), Mapping)
+        else dict(graph)
+    )
+
+
 async def top_of(monitor: Monitor, key: str) -> str:
     """The name of the node that the drive's device is attached to. Raises as :func:`nodes_of` does."""
     wanted = {key, f"/machine/peripheral/{key}/virtio-backend", f"/machine/peripheral/{key}"}

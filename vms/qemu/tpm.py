@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 from vms.errors import LaunchError, QemuError
@@ -32,12 +34,31 @@ async def set_up(state: Path, authority: Path, *, version: str = "v2.0", user: s
     """
     config = await asyncio.to_thread(_authority, authority)
     before = await asyncio.to_thread(state.stat)
+    if stat.S_ISBLK(before.st_mode):
+        await _set_up_device(state, authority, version)
+        return
     argv = ["swtpm_setup", *_family(version), "--tpmstate", f"file://{state}", "--config", str(config)]
     argv += ["--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--overwrite"]
     if os.geteuid() == 0:
         argv += ["--runas", "root"]
     await run(argv, timeout=120, env={"HOME": str(authority), "XDG_CONFIG_HOME": str(authority)})
     await asyncio.to_thread(_hand_over, state, before.st_size, user)
+
+
+async def _set_up_device(state: Path, authority: Path, version: str) -> None:
+    """swtpm_setup replaces what it writes, and a device cannot be replaced: it works beside it."""
+    with tempfile.TemporaryDirectory(prefix="pvelite-tpm-") as folder:
+        beside = Path(folder, "state")
+        await asyncio.to_thread(beside.write_bytes, bytes(STATE_SIZE))
+        await set_up(beside, authority, version=version)
+        content = await asyncio.to_thread(beside.read_bytes)
+        await asyncio.to_thread(_write_device, state, content)
+
+
+def _write_device(path: Path, content: bytes) -> None:
+    with path.open("r+b", buffering=0) as file:
+        file.write(content)
+        os.fsync(file.fileno())
 
 
 def _hand_over(state: Path, size: int, user: str | None) -> None:
@@ -90,7 +111,7 @@ async def start(
     socket, pidfile = paths.tpm, paths.tpm_pidfile
     if "," in f"{state}{socket}":
         raise QemuError(f"swtpm cannot be given a path with a comma: {state}, {socket}")
-    if not await asyncio.to_thread(state.is_file):  # swtpm itself would find out only when QEMU asks
+    if not await asyncio.to_thread(state.exists):  # swtpm itself would find out only when QEMU asks
         raise QemuError(f"the TPM did not start: its state {state} does not exist")
     for stale in (socket, pidfile):
         await asyncio.to_thread(remove_socket, stale)

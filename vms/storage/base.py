@@ -152,6 +152,12 @@ class Storage(Protocol):
         ``snapshot``: as it was in that snapshot of its own. When it raises or is cancelled, nothing is left.
         """
 
+    async def copies_at_once(self, source: Volume, fmt: DiskFormat) -> bool:
+        """Whether :meth:`copy` of all of ``source`` takes a moment and no room, whatever its size.
+
+        It may then be done while a guest that stands still has it open.
+        """
+
     async def clone(self, vmid: int, base: str) -> Volume:
         """A new disk of VM ``vmid`` that lies on the base volume ``base`` and holds only what differs."""
 
@@ -217,6 +223,11 @@ class Storage(Protocol):
 
     async def list(self, content: Content, vmid: int | None = None) -> Listing:
         """The volumes of one content; only that VM's with ``vmid``."""
+
+
+def fitting(formats: tuple[DiskFormat, ...], wanted: str) -> DiskFormat:
+    """``wanted`` where a disk can be that, else what is best there."""
+    return next((fmt for fmt in formats if fmt == wanted), formats[0])
 
 
 def split_volid(volid: str) -> tuple[str, str]:

@@ -118,6 +118,10 @@ class BlockStorage(Names, ABC):
         header, whole = await asyncio.to_thread(judge, source, self.user)
         return await self._filled(vmid, source.place, header, whole, progress, snapshot=snapshot, speed=speed)
 
+    async def copies_at_once(self, source: Volume, fmt: DiskFormat) -> bool:
+        """A full copy here is written."""
+        return False
+
     async def _filled(
         self, vmid: int, source: str, header: Header, room: int, progress: image.Progress,
         *, snapshot: str = "", speed: int = 0, limits: Limits | None = None,

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from vms.storage.overlay import write_overlay
 
 _FICLONE = 0x40049409
 """``ioctl_ficlone(2)``: share all blocks of a file until one of the two is written."""
+
+_shares: dict[tuple[str, int], bool] = {}
+"""Root and file system → whether it shares blocks; a file system does not change its mind."""
 
 _NEW_CLONE = 1 << 20
 """Bytes a linked clone takes at first, with room to spare."""
@@ -38,17 +42,25 @@ class Copying(Making):
         Where the file system can share blocks, a copy in the same format takes none and no time.
         """
         header, whole = await asyncio.to_thread(judge, source, self.user)
-        await self.check_space(min(whole, header.virtual_size))
         async with self.newborn(vmid, fmt) as path:
-            plain = not (source.location or header.backing or header.snapshots or snapshot)
-            alone = header.kind == fmt and plain
+            alone = not snapshot and _stands_alone(source, header, fmt)
             if not alone or not await asyncio.to_thread(share, source.path, path):
+                await self.check_space(min(whole, header.virtual_size))
                 await image.copy(
                     source.place, header, path, fmt,
                     whole=whole, snapshot=snapshot, speed=speed, user=self.user, progress=progress,
                 )  # fmt: skip
             await asyncio.to_thread(pad, path)
             return await self.find(self.volid(path))
+
+    async def copies_at_once(self, source: Volume, fmt: DiskFormat) -> bool:
+        """Whether :meth:`copy` would only share the blocks of ``source``."""
+        return await asyncio.to_thread(self._would_share, source, fmt)
+
+    def _would_share(self, source: Volume, fmt: DiskFormat) -> bool:
+        if source.location or source.path.stat().st_dev != self.root.stat().st_dev:
+            return False
+        return _stands_alone(source, judge(source, self.user)[0], fmt) and shares_blocks(self.root)
 
     async def clone(self, vmid: int, base: str) -> Volume:
         """A new disk that lies on the base volume ``base`` and holds only what differs."""
@@ -168,6 +180,11 @@ def judge(source: Volume, user: str | None = None) -> tuple[Header, int]:
     return header, whole + sum(path.stat().st_blocks * 512 for path, _ in there.below(source.volid))
 
 
+def _stands_alone(source: Volume, header: Header, fmt: DiskFormat) -> bool:
+    """Whether a disk is one file of that format, with nothing below it and no snapshots inside."""
+    return header.kind == fmt and not (source.location or header.backing or header.snapshots)
+
+
 def _renamed(volid: str, target: Path) -> str:
     """A volume's id after its own file, the last two parts of the name, was renamed."""
     storage, name = volid.split(":", 1)
@@ -202,3 +219,19 @@ def share(source: Path, target: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def shares_blocks(root: Path) -> bool:
+    """Whether two files in a folder can share blocks, by trying it once."""
+    key = (str(root), root.stat().st_dev)
+    if key not in _shares:
+        _shares[key] = _try(root)
+    return _shares[key]
+
+
+def _try(root: Path) -> bool:
+    with tempfile.TemporaryDirectory(prefix=".pvelite-", dir=root) as folder:
+        source, target = Path(folder, "a"), Path(folder, "b")
+        source.write_bytes(bytes(4096))
+        target.touch()
+        return share(source, target)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from vms.errors import ConfigError, ConfigErrors
 from vms.schema.option import opt, option_table, options_of
-from vms.storage.base import Storage
+from vms.storage.base import DiskFormat, Storage
 from vms.storage.directory import DirectoryStorage
 from vms.storage.lvmthin import LvmThinStorage
 from vms.storage.mounted import MountedStorage
@@ -23,6 +23,7 @@ from vms.storage.zfs import ZfsStorage
 Facts: TypeAlias = Mapping[str, Any]
 FILES = ("images", "iso", "import", "snippets", "backup")
 DISKS = ("images",)
+RAW: tuple[DiskFormat, ...] = ("raw",)
 CEPH_CONF = "/etc/ceph/ceph.conf"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9+_.-]*"
 
@@ -135,10 +136,17 @@ class StorageKind:
     options: type
     contents: tuple[str, ...]
     make: Callable[[str, Facts, str | None], Storage]
+    formats: tuple[DiskFormat, ...] = ("qcow2", "raw")
+    """What a disk can be there, the best first."""
     always: Mapping[str, Any] = field(default_factory=dict)
     """Facts that hold for each of them unless its options say otherwise."""
     shared: bool = False
     """Whether every node sees the same volumes as a rule."""
+
+    @property
+    def files(self) -> bool:
+        """Whether volumes are plain files: only then ISO images and saved memory lie there."""
+        return self.contents == FILES
 
     def read(self, given: Mapping[str, str]) -> dict[str, Any]:
         """The checked options, by PVE's names. Raises :class:`ConfigErrors`, one per wrong or unknown key."""
@@ -208,15 +216,15 @@ KINDS: Mapping[str, StorageKind] = {
             always={"plain": True},  # a raw disk is a plain file, not a subvolume as in PVE
         ),
         StorageKind(
-            name="lvmthin", label="LVM-thin", options=LvmThinOptions, contents=DISKS,
+            name="lvmthin", label="LVM-thin", options=LvmThinOptions, contents=DISKS, formats=RAW,
             about="Thin logical volumes: raw disks with snapshots and linked clones.", make=_lvmthin,
         ),
         StorageKind(
-            name="zfspool", label="ZFS", options=ZfsOptions, contents=DISKS,
+            name="zfspool", label="ZFS", options=ZfsOptions, contents=DISKS, formats=RAW,
             about="ZFS volumes: raw disks with snapshots and linked clones.", make=_zfs,
         ),
         StorageKind(
-            name="rbd", label="RBD (Ceph)", options=RbdOptions, contents=DISKS,
+            name="rbd", label="RBD (Ceph)", options=RbdOptions, contents=DISKS, formats=RAW,
             about="Images of a Ceph cluster, the same from every node.", make=_rbd, shared=True,
             always={"username": "admin", "conf": CEPH_CONF},
         ),

@@ -15,21 +15,18 @@ import asyncio
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 from vms.errors import StorageError
 from vms.storage.base import StorageStatus, Volume
-from vms.storage.copying import share
+from vms.storage.copying import share, shares_blocks
 from vms.storage.directory import DirectoryStorage
 from vms.storage.folder import opened
 from vms.storage.names import DISK_NAME
 
 _SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}")
-_shares: dict[tuple[str, int], bool] = {}
-"""Root and file system → whether it shares blocks; a file system does not change its mind."""
 
 
 class SharingStorage(DirectoryStorage):
@@ -156,19 +153,3 @@ class SharingStorage(DirectoryStorage):
         if self._is_raw_disk(volid) and self._names(path):
             raise StorageError(f"volume '{volid}' has snapshots and cannot become a base")
         return super()._to_base(path, volid)
-
-
-def shares_blocks(root: Path) -> bool:
-    """Whether two files in a folder can share blocks, by trying it once."""
-    key = (str(root), root.stat().st_dev)
-    if key not in _shares:
-        _shares[key] = _try(root)
-    return _shares[key]
-
-
-def _try(root: Path) -> bool:
-    with tempfile.TemporaryDirectory(prefix=".pvelite-", dir=root) as folder:
-        source, target = Path(folder, "a"), Path(folder, "b")
-        source.write_bytes(bytes(4096))
-        target.touch()
-        return share(source, target)

@@ -201,7 +201,7 @@ def cloning(request: HttpRequest, pk: int) -> HttpResponse:
 
 def landing(vm: VM) -> str:
     """Where somebody who made this clone goes on: its cloud-init settings, while it has not read them yet."""
-    seeds = Disk.objects.filter(vm=vm, media="cdrom", volume__name__contains=f"/vm-{vm.vmid}-cloudinit.")
+    seeds = Disk.objects.filter(vm=vm, media="cdrom", volume__name__contains=f"vm-{vm.vmid}-cloudinit")
     fresh = not vm.running and seeds.exists()
     return reverse("vms:vm_cloudinit" if fresh else "vms:vm_summary", args=[vm.vmid])
 

@@ -41,7 +41,10 @@ class System(Panel):
         found = super().values(slot) | {
             "efi": stash.get("efi", "1"),
             "efi_storage": efi.get("file", "").partition(":")[0] or stash.get("efi_storage", ""),
-            "efi_format": efi.get("format", "") or stash.get("efi_format", "qcow2"),
+            "efi_format": self.draft.offers.format_on(
+                efi.get("file", "").partition(":")[0],
+                efi.get("format", "") or stash.get("efi_format", "qcow2"),
+            ),
             "tpm": stash.get("tpm", "1" if tpm else "0"),
             "tpm_storage": tpm.partition(":")[0] or stash.get("tpm_storage", ""),
         }
@@ -76,6 +79,9 @@ class System(Panel):
             disable(fields, why, "efi_storage", "efi_format", "efidisk0.pre-enrolled-keys")
         elif self.mapping.get("efidisk0") and values.get("efi_storage"):
             fields["efi_storage"].note = f"528 KiB on '{values['efi_storage']}'."
+        only = self.draft.offers.only_format(values.get("efi_storage", ""))
+        if only:
+            disable(fields, only, "efi_format")
         if values.get("tpm") != "1":
             hide(fields, "tpm_storage", "tpmstate0.version")
         if values.get("vga.type", "").startswith("serial"):

@@ -65,7 +65,7 @@ def store(node: Node, seen: Seen, before: dict[str, Volume]) -> bool:
         storage=storage, node=node,
         defaults={
             "total": status.total, "used": status.used, "available": status.available,
-            "error": "" if status.active else status.text[:500],
+            "error": "" if status.active else status.text[:500], "warning": status.warning[:500],
         },
     )  # fmt: skip
     if not status.active:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grounds
+from guestkit import grounds
 
 from vms.errors import CommandError
 from vms.host.command import CommandResult
@@ -51,7 +51,7 @@ class Machine:
         self.folder = folder / "lumps"
         self.dev = folder / "dev"
         self.folder.mkdir()
-        self.dev.mkdir()
+        self.dev.mkdir(exist_ok=True)
         for one in (folder, self.folder, self.dev):
             one.chmod(0o755)
         self.real_devices = grounds.loops(folder)
@@ -68,7 +68,7 @@ class Machine:
             return await really([self.translated(word) for word in argv], **options)
         program = self.programs.get(argv[0])
         if program is None:
-            raise AssertionError(f"nobody plays {argv[0]}")
+            return await really(argv, **options)
         try:
             text = program(list(argv[1:]))
         except Refused as refusal:
@@ -185,23 +185,26 @@ def parsed(words: list[str], flags: Sequence[str]) -> tuple[dict[str, str], list
 
 
 class LvmMachine(Machine):
-    """A volume group ``vg0`` with a thin pool ``data``, and a root volume that is nobody's business."""
+    """A volume group with a thin pool ``data``, and a root volume that is nobody's business."""
 
     metadata = 1.5
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, group: str = "vg0", dev: Path | None = None) -> None:
+        """``dev``: where the group's devices appear, in the place of ``/dev``."""
         super().__init__(folder)
+        self.group = group
+        self.dev = dev or self.dev
         names = ("lvs", "lvcreate", "lvremove", "lvrename", "lvextend", "lvchange")
         self.programs = {name: getattr(self, name) for name in names}
 
     def place(self, name: str) -> Path:
-        return self.dev / "vg0" / name
+        return self.dev / self.group / name
 
     def lvs(self, words: list[str]) -> str:
         options, groups = parsed(words, ("--nosuffix",))
         assert options["--reportformat"] == "json"
         assert options["--units"] == "b"
-        if groups != ["vg0"]:
+        if groups != [self.group]:
             raise Refused(f'Volume group "{groups[0]}" not found')
         data = 100 * sum(self.used(lump) for lump in self.lumps.values()) / POOL
         rows = [
@@ -224,7 +227,7 @@ class LvmMachine(Machine):
 
     def leaf(self, path: str) -> str:
         group, _, name = path.partition("/")
-        if group != "vg0" or "/" in name:
+        if group != self.group or "/" in name:
             raise Refused(f'"{path}": Invalid path for Logical Volume.')
         return name
 
@@ -250,7 +253,7 @@ class LvmMachine(Machine):
         return ""
 
     def lvrename(self, words: list[str]) -> str:
-        assert words[0] == "vg0"
+        assert words[0] == self.group
         self.rename(words[1], words[2])
         return ""
 

@@ -13,9 +13,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import grounds
 import pytest
 import scripted
+from guestkit import grounds
 from storagecontract import MIB, StorageContract, nobody_listens
 
 from vms.errors import StorageError
@@ -34,24 +34,17 @@ def copied(source: Path, target: Path) -> bool:
 
 
 @pytest.fixture(scope="module", params=["btrfs", "xfs"])
-def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+def ground(request: pytest.FixtureRequest) -> Iterator[Path | None]:
     """A file system that shares blocks, mounted for this module; None where there is none."""
-    with grounds.mounted(request.param, folder_for(request.param, tmp_path_factory)) as place:
+    with grounds.folder() as folder, grounds.mounted(request.param, folder) as place:
         yield place
 
 
 @pytest.fixture(scope="module")
-def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
-    with grounds.mounted("xfs", folder_for("one", tmp_path_factory)) as place:
+def xfs() -> Iterator[Path | None]:
+    """A mounted XFS."""
+    with grounds.folder() as folder, grounds.mounted("xfs", folder) as place:
         yield place
-
-
-def folder_for(name: str, factory: pytest.TempPathFactory) -> Path:
-    """A folder any user may cross, all the way down."""
-    made = factory.mktemp(name)
-    for one in (made, *made.parents[:2]):
-        one.chmod(one.stat().st_mode | 0o711)
-    return made
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def sharing_root(ground: Path | None, short: Path, monkeypatch: pytest.MonkeyPat
     if ground is None:
         monkeypatch.setattr(sharing, "share", copied)
         monkeypatch.setattr(copying, "share", copied)
-        monkeypatch.setattr(sharing, "_shares", {})
+        monkeypatch.setattr(copying, "_shares", {})
         return short / "root"
     return ground / short.name
 
@@ -83,6 +76,7 @@ class TestSharing(StorageContract):
             subprocess.run(words, check=True)
             await storage.copy(102, source, fmt, nobody_listens)  # all is on the disk then
             before = (await storage.status()).available
+            assert await storage.copies_at_once(source, fmt)
             made = await storage.copy(102, source, fmt, nobody_listens)
             assert self.contents(made) == self.contents(source)
             if ground is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,17 @@ def attach(file: Path) -> str:
 def detach(device: str) -> None:
     """End a loop device of ours."""
     subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder any user may cross, all the way down."""
+    made = Path(tempfile.mkdtemp(prefix="pvg-", dir="/tmp"))
+    made.chmod(0o711)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made)
 
 
 def loops(folder: Path) -> bool:
