@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from enginekit import Engine
+from faultkit import deaths
 from guestkit.media import Media
 from guestkit.sleeper import inside, sleeper
 from snapkit import config, inside_disk, lines, tree
 
 from vms.models import VM, Snapshot
 
+FROZEN = ("begun", "frozen", "disks taken")
 COUNT = """
 sh -c 'n=0; while :; do n=$((n+1)); echo $n >/tmp/c; mv /tmp/c /tmp/count; sleep 0.05; done' \\
 </dev/null >/dev/null 2>&1 &
@@ -87,3 +89,16 @@ def test_the_agent_calms_the_disks(engine: Engine, warm: VM) -> None:
     task = engine.do("qmsnapshot", warm, snapname="bold", within=60)
     assert "frozen" not in lines(task)
     assert tree(warm) == {"calm": "", "bold": "calm", "": "bold"}
+
+
+def test_a_worker_that_dies_while_the_agent_holds_the_disks(engine: Engine, warm: VM, tmp_path: Path) -> None:
+    """The next one lets the guest write again, whatever was taken of its disks by then."""
+    plug(engine, warm)
+    ask = lambda: engine.submit("qmsnapshot", warm, snapname="calm")  # noqa: E731
+    for border, task in deaths(engine, "qmsnapshot", FROZEN, tmp_path / "steps", ask):
+        assert task.status == "error", border
+        inside(engine, 100, f"echo {border} >/mnt/file; sync")
+        engine.status(warm, "running")
+        assert inside_disk(engine, warm) == {"scsi0": []}, border
+        assert not Snapshot.objects.filter(vm=warm).exists(), border
+        assert (warm.lock, tree(warm)) == ("", {"": ""}), border
