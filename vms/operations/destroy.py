@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from vms.errors import StateError
-from vms.models import VM, AclEntry, Disk, Snapshot, Storage, Volume
+from vms.models import VM, AclEntry, BackupJob, Disk, Snapshot, Storage, Volume
 from vms.models.waiting import waiting_volumes
 from vms.operations import mirror
 from vms.operations.base import Context, Operation, Params, operation
@@ -36,7 +36,7 @@ class DestroyParams(Params):
     )  # fmt: skip
     purge: bool | None = opt(
         "Purge from job configurations", default=False,
-        help="Also take the VM out of backup and replication jobs.",
+        help="Also take the VM out of the backup jobs that name it.",
     )  # fmt: skip
     destroy_unreferenced_disks: bool | None = opt(
         "Destroy unreferenced disks owned by guest", key="destroy-unreferenced-disks", default=False,
@@ -62,6 +62,9 @@ class Destroy(Operation):
         vm = ctx.vm
         if ctx.services.guest(vm.vmid) is not None:
             raise StateError(f"VM {vm.vmid} is running - destroy failed", hint="Stop it first.")
+        if ctx.params.purge:
+            for name in await ctx.db(leave_jobs, vm):
+                await ctx.log(f"taken out of backup job '{name}'")
         days = settings.CONF.trash_days
         if ctx.params.now or not days:
             await remove_for_good(ctx, unreferenced=bool(ctx.params.destroy_unreferenced_disks))
@@ -90,6 +93,19 @@ def check_bases(vm: VM) -> None:
             f"base volume '{row.base.volid}' is still in use by linked cloned VMs: {clones}",
             hint="Remove those VMs first, from the trash too.",
         )
+
+
+def leave_jobs(vm: VM) -> list[str]:
+    """Take the VM out of every backup job that names it; answers their names."""
+    left = []
+    with transaction.atomic():
+        for job in BackupJob.objects.select_for_update().order_by("name"):
+            if vm.vmid in (*job.vmids, *job.exclude):
+                job.vmids = [vmid for vmid in job.vmids if vmid != vm.vmid]
+                job.exclude = [vmid for vmid in job.exclude if vmid != vm.vmid]
+                job.save(update_fields=["vmids", "exclude"])
+                left.append(job.name)
+    return left
 
 
 def throw_away(vm: VM, username: str, days: int) -> None:

@@ -243,9 +243,7 @@ def vm_ask(request: HttpRequest, vmid: int, verb: str) -> HttpResponse:
                       if not (option.hidden or option.advanced)],
     }  # fmt: skip
     if chosen.name == "destroy":
-        context.update(what_goes(vm))
-        kept = Volume.objects.filter(content=Volume.Content.BACKUP, vmid=vm.vmid).select_related("storage")
-        context["backups"] = handled(request.user, kept.order_by("-made"))
+        context.update(what_goes(vm), backups=backups_seen(request.user, vm))
     if wants_fragment(request):
         return render(request, "vms/_ask_dialog.html", context)
     return render(request, "vms/vm_ask.html", context)
@@ -275,6 +273,12 @@ def what_goes(vm: VM) -> dict[str, Any]:
         "goes": goes, "stays": stays, "total": sum(row.size for row in own),
         "snapshots": list(vm.snapshots.values_list("name", flat=True)), "days": settings.CONF.trash_days,
     }  # fmt: skip
+
+
+def backups_seen(user: Any, vm: VM) -> list[Volume]:
+    """The VM's backups that this user may handle, newest first. They outlive it."""
+    rows = Volume.objects.filter(content=Volume.Content.BACKUP, vmid=vm.vmid).select_related("storage")
+    return list(handled(user, rows.order_by("-made")))
 
 
 @signed_in

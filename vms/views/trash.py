@@ -19,6 +19,7 @@ from vms.models import VM, Volume
 from vms.operations.base import submit
 from vms.operations.destroy import owned
 from vms.views.doors import sentence, signed_in, trashed_or_404, wants_fragment
+from vms.views.power import backups_seen
 
 PAGE = 50
 VERBS = {"restore": "qmundestroy", "remove-now": "qmpurge"}
@@ -74,7 +75,7 @@ def trash_ask(request: HttpRequest, vmid: int) -> HttpResponse:
     goes = owned(vm)
     context = {
         "vm": vm, "goes": goes, "total": sum(row.size for row in goes), "reason": refusal(request.user, vm),
-        "snapshots": vm.snapshots.count(),
+        "snapshots": vm.snapshots.count(), "backups": backups_seen(request.user, vm),
     }  # fmt: skip
     name = "vms/_trash_dialog.html" if wants_fragment(request) else "vms/trash_ask.html"
     return render(request, name, context)

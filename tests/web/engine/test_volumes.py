@@ -13,10 +13,10 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from vms.errors import AccessError, ConfigErrors, NotFound, StateError
-from vms.models import VM, AuditEntry, Node, Snapshot, Storage, StorageStatus, Volume
+from vms.models import VM, AuditEntry, BackupJob, Node, Snapshot, Storage, StorageStatus, Volume
 from vms.models.configuration import config_of, save_config
 from vms.models.waiting import apply_pending
-from vms.operations.destroy import erase, forget, owned
+from vms.operations.destroy import erase, forget, leave_jobs, owned
 from vms.operations.volumes import find_volume, register_upload, remove_iso, snapshots_with, users_of
 from vms.storage import base
 from vms.worker import storages
@@ -235,6 +235,21 @@ def test_a_backup_outlives_its_vm_and_is_no_disk(
     assert owned(vm) == []
     erase(vm)
     assert Volume.objects.filter(pk=row.pk).exists()
+
+
+def test_a_vm_leaves_the_backup_jobs_that_name_it(
+    storage: Storage, make_vm: Callable[..., VM], operator: Any
+) -> None:
+    common = {"schedule": "sat 02:00", "storage": storage, "owner": operator}
+    BackupJob.objects.create(name="one", vmids=[100, 101], **common)
+    BackupJob.objects.create(name="rest", all_vms=True, exclude=[101], **common)
+    BackupJob.objects.create(name="other", vmids=[102], **common)
+    assert leave_jobs(make_vm(101)) == ["one", "rest"]
+    assert list(BackupJob.objects.values_list("name", "vmids", "exclude")) == [
+        ("one", [100], []),
+        ("other", [102], []),
+        ("rest", [], []),
+    ]
 
 
 def test_a_scan_that_was_slower_than_a_removal(storage: Storage, node: Node, tmp_path: Path) -> None:

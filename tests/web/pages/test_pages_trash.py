@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from conftest import Scene, person, signed_in  # type: ignore[import-not-found]
 from django.test import Client
 from django.utils import timezone
 
-from vms.models import VM, Snapshot, Task
+from vms.models import VM, Snapshot, Task, Volume
 
 pytestmark = pytest.mark.django_db
 HX = {"HX-Request": "true"}
@@ -72,3 +72,19 @@ def test_the_destroy_dialog_speaks_of_the_trash(boss: Client, scene: Scene) -> N
     assert "restored for 7 days" in text
     assert "Remove for good now" in text
     assert "before" in text
+
+
+def test_backups_are_listed_and_stay(boss: Client, scene: Scene) -> None:
+    """Before it goes to the trash and before it goes for good; only to whom they concern."""
+    name = "backup/vzdump-qemu-101-2026_11_27-02_00_05.tar.zst"
+    Volume.objects.create(
+        storage=scene.storage, node=scene.node, name=name, content="backup", format="tar.zst", vmid=101,
+        size=3 << 30, made=datetime(2026, 11, 27, 2, 0, 5, tzinfo=UTC),
+    )  # fmt: skip
+    bob = signed_in(person("bob", vms="PVEVMAdmin"))
+    for stage, page in (("defined", "/vms/101/ask/destroy"), ("trash", "/trash/101/remove")):
+        VM.everything.filter(vmid=101).update(stage=stage)
+        text = boss.get(page).content.decode()
+        for words in ("Its 1 backup stays", "local", "3 GiB", "2026-11-27"):
+            assert words in text, (page, words)
+        assert "1 backup stays" not in bob.get(page).content.decode()
