@@ -82,8 +82,8 @@ def test_in_place_wants_the_number_typed(operator: Page, machine: int) -> None:
 def test_a_job_made_by_hand_runs(operator: Page, machine: int) -> None:
     page = operator
     page.goto("/backup-jobs/new")
-    page.get_by_label("Name").fill("by-hand")
-    page.get_by_label("Schedule").fill("sat 02:00")
+    page.get_by_role("textbox", name="Name").fill("by-hand")
+    page.get_by_role("textbox", name="Schedule").fill("sat 02:00")
     preview = page.locator("#job-preview")
     expect(preview.locator("time").first).to_contain_text("Sat")
     page.get_by_label("These VMs", exact=True).check()
@@ -112,7 +112,7 @@ def test_without_scripts(browser: Browser, house: House, machine: int) -> None:
     expect(page.locator("#toasts")).to_contain_text("requested")
     page.goto("/backup-jobs")
     page.get_by_role("link", name="by-hand").click()
-    page.get_by_label("Schedule").fill("25:00")
+    page.get_by_role("textbox", name="Schedule").fill("25:00")
     page.get_by_role("button", name="Check only").click()
     expect(page.locator("#field-schedule")).to_contain_text("goes from 0 to 23")
     context.close()
