@@ -39,3 +39,23 @@ class ConsoleTicket(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} of VM {self.vm_id} for {self.user_id}"
+
+
+class KeyCombination(models.Model):
+    """Keys that one user presses often, by QEMU's names: ``ctrl-alt-f7``. Offered in the Keys menu."""
+
+    MOST = 24
+    """Of one user: a menu is not longer than a screen."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="key_combinations"
+    )
+    label = models.CharField(max_length=40, help_text="What the menu says.")
+    keys = models.CharField(max_length=100)
+
+    class Meta:
+        ordering = ["label", "pk"]
+        constraints = [models.UniqueConstraint(fields=["user", "keys"], name="one_combination_once")]
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.keys})"

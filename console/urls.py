@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console import spiceviews, views
+from console import clipboard, keyboard, spiceviews, views
 
 app_name = "console"
 
@@ -16,6 +16,10 @@ urlpatterns = [
     path("vms/<int:vmid>/spice", spiceviews.spice, name="spice"),
     path("vms/<int:vmid>/spice/window", spiceviews.spice_window, name="spice_window"),
     path("vms/<int:vmid>/spice/viewer", spiceviews.viewer_file, name="viewer_file"),
+    path("vms/<int:vmid>/console/type", keyboard.type_page, name="type"),
+    path("vms/<int:vmid>/console/type/<int:pk>", keyboard.type_state, name="type_state"),
+    path("vms/<int:vmid>/console/clipboard", clipboard.clipboard, name="clipboard"),
+    path("console/keys", keyboard.keys, name="keys"),
     path("vms/<int:vmid>/console/state", views.state, name="state"),
     path("vms/<int:vmid>/console/ticket", views.ticket, name="ticket"),
     path("vms/<int:vmid>/vncwebsocket", views.socket, name="socket"),

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from console import tickets
+from console.keyboard import combinations, typing_context
 from console.models import ConsoleTicket
 from vms.access import may_vm
 from vms.errors import StateError
@@ -41,6 +42,8 @@ def _context(request: HttpRequest, vm: VM) -> dict[str, Any]:
         "may_start": may_vm(request.user, "VM.PowerMgmt", vm),
         "function_keys": FUNCTION_KEYS,
         "view_only": request.GET.get("view") == "only",
+        "own_keys": combinations(request.user),
+        **typing_context(vm),
     }
 
 

@@ -20,8 +20,6 @@ for (const [code, pair] of Object.entries({
   Backquote: "`~", Comma: ",<", Period: ".>", Slash: "/?",
 })) both(code, pair[0], pair[1]);
 
-const GAP = 20;  // ms between typed characters: a PS/2 keyboard's queue holds 16 bytes
-
 /* Press codes in order, let them go in reverse. */
 export const chord = (rfb, codes) => {
   for (const code of codes) rfb.sendKey(SYMS[code], code, true);
@@ -39,16 +37,6 @@ export const character = (rfb, text) => {
   if (shifted) hold(rfb, "ShiftLeft", true);
   rfb.sendKey(SYMS[code] ?? symbol, code);
   if (shifted) hold(rfb, "ShiftLeft", false);
-};
-
-/* A text, slowly enough for every guest. `current` answers the connection while it may go on, else null. */
-export const type = async (current, text) => {
-  for (const each of text.replaceAll("\r\n", "\n")) {
-    const rfb = current();
-    if (!rfb) return;
-    character(rfb, each);
-    await new Promise((done) => setTimeout(done, GAP));
-  }
 };
 
 /* A phone's keyboard types into a hidden field; what changed in it is what was typed. */

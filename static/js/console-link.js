@@ -43,6 +43,7 @@ export class Link {
 
   say(text, tone, retry = false) {
     this.find("[data-words]").textContent = text;
+    if (this.root.dataset.title) document.title = `${this.root.dataset.title} · ${text}`;
     this.find("[data-state]").className = `state state-badge console-state is-${tone}`;
     this.root.dataset.phase = this.connected ? "connected" : tone;
     this.find("[data-act=reconnect]").hidden = !retry;

@@ -1,7 +1,8 @@
 /* The console page: noVNC with a visible bar. What comes from the guest is shown as text only. */
 import RFB from "../vendor/novnc-1.7.0/core/rfb.js";
-import { chord, hold, type, watchTyping } from "./console-keys.js";
+import { chord, hold, watchTyping } from "./console-keys.js";
 import { Link, remembered } from "./console-link.js";
+import { clipboard, pictured, typing as typingForm } from "./console-text.js";
 
 const root = document.getElementById("console");
 const find = (selector) => root.querySelector(selector);
@@ -19,6 +20,7 @@ function connect(socket) {
     link.opened();
     if (!link.viewOnly && (document.activeElement === document.body || root.contains(document.activeElement)) && !find("details[open]")) mine.focus({ preventScroll: true });
   });
+  rfb.addEventListener("clipboard", (event) => { if (rfb === mine) clip.heard(event.detail.text); });
   rfb.addEventListener("disconnect", () => {
     if (rfb !== mine) return;
     rfb = null;
@@ -27,18 +29,20 @@ function connect(socket) {
   });
 }
 
-function screenshot() {
+/* The server draws the whole screen; without it, what this page has. */
+async function screenshot() {
   const when = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-  rfb.toBlob((blob) => {
-    const anchor = document.createElement("a");
-    anchor.href = URL.createObjectURL(blob);
-    anchor.download = `vm-${link.vmid}-${when}.png`;
-    anchor.click();
-    setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
-  }, "image/png");
+  const shown = rfb;
+  const blob = await pictured(find("[data-shot]")).catch(() => new Promise((done) => shown.toBlob(done, "image/png")));
+  const anchor = document.createElement("a");
+  anchor.href = URL.createObjectURL(blob);
+  anchor.download = `vm-${link.vmid}-${when}.png`;
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
 }
 
 const writable = () => (link.connected && !link.viewOnly ? rfb : null);
+const clip = clipboard(root, writable);
 const acts = {
   ...link.acts(),
   scale: (button) => {
@@ -49,13 +53,8 @@ const acts = {
   },
   screenshot,
   keyboard: () => typing.focus(),
-  type: async () => {
-    const field = find("[data-text]"), text = field.value;
-    find("[data-text-menu]").open = false;
-    await type(writable, text);
-    field.value = "";
-    rfb?.focus();
-  },
+  ...typingForm(root, link),
+  ...clip.acts,
 };
 
 root.addEventListener("click", (event) => {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vms.hardware.display import SpiceEnhancements, Vga
@@ -38,6 +38,11 @@ def no_spice(display: str, *, built: bool) -> str:
     if display.startswith(CARDS):
         return ""
     return "Its display is none that SPICE can show. Choose SPICE (qxl) or VirtIO-GPU in Hardware, Display."
+
+
+def shares_clipboard(options: Mapping[str, object]) -> bool:
+    """Whether a configuration's display shares its clipboard with viewers."""
+    return "clipboard=vnc" in str(options.get("vga", "")).split(",")
 
 
 def console(plan: Plan) -> Iterator[Part]:

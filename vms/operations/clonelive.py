@@ -15,9 +15,9 @@ from typing import Any
 
 from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, MonitorError, OutcomeUnknown, StateError, StorageError
-from vms.models import VM
+from vms.models import VM, Task
 from vms.operations import newborn
-from vms.operations.base import Context, Guest
+from vms.operations.base import Context, Guest, told
 from vms.operations.cloneplan import Piece, Plan
 from vms.operations.drives import driver_of
 from vms.operations.start import launch_context
@@ -28,6 +28,8 @@ from vms.storage import base as storage_base
 KIB = 1024
 _one_at_a_time: dict[int, asyncio.Lock] = {}
 """QEMU mirrors a drive once; further clones of the same running VM wait here."""
+_lines: dict[int, list[Task]] = {}
+"""Who copies the disks of a running VM, and behind it who waits to."""
 
 
 def target_name(vmid: int, key: str) -> str:
@@ -46,10 +48,7 @@ async def copy_live(
     ctx: Context, plan: Plan, copies: list[Piece], guest: Guest
 ) -> dict[str, storage_base.Volume]:
     """Copy the drives of a VM that runs; slot → volume. Raises :class:`VMError`."""
-    turn = _one_at_a_time.setdefault(plan.source.vmid, asyncio.Lock())
-    if turn.locked():
-        await ctx.progress(None, f"waiting for another clone of VM {plan.source.vmid}")
-    async with turn:
+    async with in_turn(ctx, plan.source.vmid):
         made: dict[str, storage_base.Volume] = {}
         whole_size = sum(piece.there[0].size for piece in copies) or 1
         done = 0
@@ -68,6 +67,21 @@ async def copy_live(
             done += piece.there[0].size
         await cut_loose(ctx, plan, [piece.slot for piece in copies], guest)
     return made
+
+
+@asynccontextmanager
+async def in_turn(ctx: Context, vmid: int) -> AsyncIterator[None]:
+    """Be the one that mirrors that VM's disks; who waits says for whom."""
+    line = _lines.setdefault(vmid, [])
+    before = line[-1] if line else None
+    line.append(ctx.task)
+    try:
+        if before is not None:
+            await ctx.progress(None, f"waiting for {told(before)}: QEMU copies a disk once at a time")
+        async with _one_at_a_time.setdefault(vmid, asyncio.Lock()):
+            yield
+    finally:
+        line.remove(ctx.task)
 
 
 async def begin_mirror(

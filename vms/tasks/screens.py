@@ -23,10 +23,14 @@ KEPT = 60
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A PNG, or in words why there is none. ``digest`` names what it shows."""
+    """A PNG, or in words why there is none. ``digest`` names what it shows.
+
+    ``clipboard``: whether somebody in the guest holds the channel that shares the clipboard; None: not known.
+    """
 
     png: bytes
     words: str = ""
+    clipboard: bool | None = None
 
     @property
     def digest(self) -> str:
@@ -55,7 +59,7 @@ def looked(runs: Iterable[str]) -> set[str]:
 def keep(run: str, thumbnail: Thumbnail) -> None:
     """Leave the picture. Raises :class:`StateError`: no Redis."""
     png = base64.b64encode(thumbnail.png).decode()
-    parcel.put(f"thumb-{run}", {"png": png, "words": thumbnail.words}, KEPT)
+    parcel.put(f"thumb-{run}", {"png": png, "words": thumbnail.words, "clipboard": thumbnail.clipboard}, KEPT)
 
 
 def keep_on(run: str) -> bool:
@@ -69,4 +73,6 @@ def keep_on(run: str) -> bool:
 def kept(run: str) -> Thumbnail | None:
     """The latest picture. Raises :class:`StateError`: no Redis."""
     found = parcel.get(f"thumb-{run}")
-    return None if found is None else Thumbnail(base64.b64decode(found["png"]), str(found["words"]))
+    if found is None:
+        return None
+    return Thumbnail(base64.b64decode(found["png"]), str(found["words"]), found["clipboard"])

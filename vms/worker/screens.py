@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from vms.errors import MonitorError, OutcomeUnknown, StateError
+from vms.hardware.screens import shares_clipboard
 from vms.hardware.serial import display_of
 from vms.qemu.screen import picture_of
 from vms.tasks import screens
@@ -32,6 +33,7 @@ class Drawn:
     """What was drawn last of one run. ``due``: not again before that."""
 
     digest: bytes = b""
+    clipboard: bool | None = None
     due: float = 0.0
 
 
@@ -63,12 +65,14 @@ class Artist:
         try:
             picture = await picture_of(guest.monitor)
             digest = hashlib.blake2b(picture.pixels, digest_size=16).digest()
-            holds = digest == drawn.digest and await asyncio.to_thread(screens.keep_on, run)
+            clipboard = await listened(guest)
+            same = digest == drawn.digest and clipboard is drawn.clipboard
+            holds = same and await asyncio.to_thread(screens.keep_on, run)
             if not holds:
                 small = await asyncio.to_thread(picture.shrunk, WIDTH, HEIGHT)
-                thumbnail = Thumbnail(await asyncio.to_thread(small.png))
+                thumbnail = Thumbnail(await asyncio.to_thread(small.png), clipboard=clipboard)
                 await asyncio.to_thread(screens.keep, run, thumbnail)
-            drawn.digest = digest
+            drawn.digest, drawn.clipboard = digest, clipboard
         except StateError as error:
             with suppress(StateError):  # it may be Redis that is away
                 await asyncio.to_thread(screens.keep, run, Thumbnail(b"", str(error)))
@@ -81,3 +85,11 @@ def has_screen(guest: LiveGuest) -> bool:
     """Whether it was started with a graphics card."""
     display = display_of(guest.record.get("config", {}))
     return not display.startswith(("none", "serial"))
+
+
+async def listened(guest: LiveGuest) -> bool | None:
+    """Whether the guest has opened its end of the clipboard's channel; None where it has none."""
+    if guest.monitor is None or not shares_clipboard(guest.record.get("config", {})):
+        return None
+    found = await guest.monitor.execute("query-chardev")
+    return any(bool(entry.get("frontend-open")) for entry in found if entry.get("label") == "vdagent")

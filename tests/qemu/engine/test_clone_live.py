@@ -13,7 +13,7 @@ from test_chaos import tell_qemu
 from vms.errors import StateError
 
 if TYPE_CHECKING:
-    from vms.models import VM
+    from vms.models import VM, Task
 
 BORDERS = (
     "source read", "scsi0 made", "scsi0 mirrored", "scsi1 made", "scsi1 mirrored", "still", "cut loose",
@@ -68,14 +68,27 @@ def test_what_is_done_to_the_source_meanwhile(engine: Engine, running: VM) -> No
 
 
 def test_cancelled(engine: Engine, running: VM) -> None:
+    """Nothing of it is left; the next, which says whom it waits for, goes on; a third gives up waiting."""
     from vms.tasks import queue
+
+    def waits_for(task: Task, other: Task) -> None:
+        words = f"waiting for '{other.label}', started by system at "
+        until(lambda: type(task).objects.get(pk=task.pk).message.startswith(words), f"{task.label} waits")
 
     task = clone(engine, running, bwlimit="1024")
     until(lambda: len(files(engine)) > 3, "the mirror is under way")
+    second = clone(engine, running, 102)
+    waits_for(second, task)
+    third = clone(engine, running, 103)
+    waits_for(third, second)
+    queue.request_cancel(third)
+    assert engine.end(third).status == "cancelled"
     queue.request_cancel(task)
     assert engine.end(task).status == "cancelled"
+    made(engine, second)
     in_order(engine, running)
-    assert files(engine) == ["900/vm-900-disk-0.qcow2", "900/vm-900-disk-1.raw"]
+    left = {name.partition("/")[0] for name in files(engine)}
+    assert left == {"900", "102"}
 
 
 def test_killed_at_every_border(engine: Engine, running: VM) -> None:

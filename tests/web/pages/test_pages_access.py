@@ -151,6 +151,10 @@ MATRIX: dict[str, Case] = {
     "console:viewer_file": change(VMID, allowed=409),
     "console:state": page(VMID),
     "console:ticket": change(VMID, allowed=409),
+    "console:type": change(VMID, {"text": "x"}, allowed=409, also_get=True),
+    "console:type_state": page(lambda scene: (101, scene.task.pk), allowed=403),
+    "console:clipboard": page(VMID),
+    "console:keys": change(data={"keys": "ctrl-a"}, without=302, also_get=True),
     "console:socket": Case(426, 426, 426, VMID),
 }
 
