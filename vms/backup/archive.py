@@ -29,10 +29,14 @@ Compress = Literal["0", "zstd"]
 
 LEVEL = 1
 """zstd's level: a backup waits for the disk, not for the processor."""
-PIECE = 2 << 20
-"""Bytes of one read."""
-AHEAD = 4
-"""Pieces that are being read, and as many that are being stored, at once."""
+PIECE = 512 << 10
+"""Bytes of one read. Larger ones cost more: both ends get new memory from the kernel for each."""
+AHEAD = 8
+"""Pieces that are being read at once."""
+BATCH = 4
+"""Pieces that are summed and stored in one go; a hop to a thread costs as much as some of them."""
+BATCHES = 3
+"""Batches under way."""
 
 Buffer = bytes | bytearray | memoryview
 Progress = Callable[[int, int], Awaitable[None]]
@@ -127,18 +131,22 @@ class ArchiveWriter:
         pieces = _pieces(extents)
         reading: deque[asyncio.Task[Buffer]] = deque()
         storing: deque[asyncio.Task[None]] = deque()
+        batch: list[Buffer] = []
         done = 0
         try:
             while True:
                 while len(reading) < AHEAD and (piece := next(pieces, None)) is not None:
                     reading.append(asyncio.create_task(_read(source, piece)))
+                if batch and (len(batch) == BATCH or not reading):
+                    storing.append(asyncio.create_task(self._both(batch, update)))
+                    batch = []
                 if not reading:
                     break
                 data = await reading[0]
                 reading.popleft()
                 await self._limit.take(len(data))
-                storing.append(asyncio.create_task(self._both(data, update)))
-                if len(storing) >= AHEAD:
+                batch.append(data)
+                while len(storing) >= BATCHES:
                     await storing.popleft()
                 done += len(data)
                 if progress is not None:
@@ -150,8 +158,16 @@ class ArchiveWriter:
                 task.cancel()
             await asyncio.gather(*reading, *storing, return_exceptions=True)
 
-    async def _both(self, data: Buffer, update: Callable[[Buffer], None]) -> None:
-        await asyncio.gather(self._run(self._summing, lambda: update(data)), self._store(data))
+    async def _both(self, batch: Sequence[Buffer], update: Callable[[Buffer], None]) -> None:
+        def sum_up() -> None:
+            for data in batch:
+                update(data)
+
+        def store() -> None:
+            for data in batch:
+                self._write(data)
+
+        await asyncio.gather(self._run(self._summing, sum_up), self._run(self._storing, store))
 
     async def _store(self, data: Buffer) -> None:
         await self._run(self._storing, lambda: self._write(data))

@@ -22,8 +22,10 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from vms.backup.archive import Limiter
@@ -36,10 +38,12 @@ NOBODY = 65534
 MEMORY = 2 << 30
 """Bytes of address space; what it really uses is a fraction."""
 FILES = 160
-AHEAD = 8
+AHEAD = 16
 """Writes under way at once."""
-TELL = 16 << 20
-"""Bytes between two words about how far it is."""
+BATCH = 4
+"""Pieces that are unpacked in one go."""
+TELL = 0.5
+"""Seconds between two words about how far it is."""
 MESSAGE = 8192
 _PDEATHSIG, _DUMPABLE, _NO_NEW_PRIVS = 1, 4, 38
 
@@ -105,14 +109,14 @@ async def one(
             raise StorageError(f"{disk.member}: cannot be written: {error.text}") from error
 
     writing: deque[asyncio.Task[None]] = deque()
-    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-        at, data = piece
-        await limiter.take(len(data))
-        telling.at(disk, at + len(data))
-        if client is not None:
-            writing.append(asyncio.create_task(put(client, at, data)))
-        if len(writing) >= AHEAD:
-            await writing.popleft()
+    while batch := await asyncio.to_thread(lambda: list(islice(pieces, BATCH))):
+        for at, data in batch:
+            await limiter.take(len(data))
+            telling.at(disk, at + len(data))
+            if client is not None:
+                writing.append(asyncio.create_task(put(client, at, data)))
+            while len(writing) > AHEAD:
+                await writing.popleft()
     await asyncio.gather(*writing)
     telling.over(disk)
 
@@ -136,19 +140,19 @@ class Telling:
     def __init__(self, manifest: Manifest) -> None:
         self._whole = manifest.size
         self._before = 0
-        self._told = 0
+        self._told = 0.0
 
     def at(self, disk: ArchivedDisk, offset: int) -> None:
         """So much of ``disk`` has been read."""
-        if offset + self._before - self._told >= TELL:
-            self._told = offset + self._before
-            say(done=self._told, whole=self._whole, member=disk.member)
+        now = time.monotonic()
+        if now - self._told >= TELL:
+            self._told = now
+            say(done=self._before + offset, whole=self._whole, member=disk.member)
 
     def over(self, disk: ArchivedDisk) -> None:
         """All of it has."""
         self._before += disk.size
-        self._told = self._before
-        say(done=self._told, whole=self._whole, member=disk.member)
+        say(done=self._before, whole=self._whole, member=disk.member)
 
 
 def main(words: list[str]) -> int:

@@ -17,7 +17,8 @@ from vms.backup.manifest import CONF, LIMIT, MEMBER, SUMS, ArchivedDisk, Manifes
 from vms.backup.tarball import BLOCK, MapReader, Member
 from vms.errors import StorageError
 
-PIECE = 2 << 20
+PIECE = 512 << 10
+"""Bytes of a disk handed out at once."""
 CONF_LIMIT = 256 << 10
 """Bytes of the longest configuration that is read."""
 

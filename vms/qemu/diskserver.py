@@ -118,10 +118,10 @@ def _mortal(words: list[str]) -> list[str]:
 
 
 async def _ready(process: asyncio.subprocess.Process, pidfile: Path) -> None:
-    """Wait for the pid file, which is written once all disks are offered."""
+    """Wait for the pid in its file, which is written once all disks are offered; or the daemon has ended."""
     try:
         async with asyncio.timeout(READY):
-            while process.returncode is None and not pidfile.exists():  # noqa: ASYNC110, ASYNC240
+            while process.returncode is None and not _holds(pidfile, process.pid):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise StorageError(f"{_PROGRAM} was not ready within {READY} seconds") from None
@@ -130,3 +130,11 @@ async def _ready(process: asyncio.subprocess.Process, pidfile: Path) -> None:
         text = (await output.read(8192)).decode(errors="replace").strip() if output is not None else ""
         said = text.splitlines()[-1] if text else "it said nothing"
         raise StorageError(f"the disks cannot be opened: {said.removeprefix(f'{_PROGRAM}: ')}")
+
+
+def _holds(pidfile: Path, pid: int) -> bool:
+    """Whether the pid is in the file already: for an instant the file is there and empty."""
+    try:
+        return pidfile.read_text().strip() == str(pid)
+    except OSError:
+        return False

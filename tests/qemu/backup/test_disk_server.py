@@ -113,7 +113,7 @@ async def test_one_that_lives_on_is_ended(tmp_path: Path) -> None:
          f"driver=file,node-name=a,filename={image}"]
     )  # fmt: skip
     deadline = time.monotonic() + 20
-    while not (folder / "nbd.pid").exists():
+    while not ((folder / "nbd.pid").exists() and (folder / "nbd.pid").read_text()):
         assert time.monotonic() < deadline, "the daemon is not ready"
         await asyncio.sleep(0.01)
     await end_left(folder)
