@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from diskkit import config, created, files, holds_pattern, left_in_qemu, second
+from diskkit import config, created, files, holds_pattern, left_in_qemu, path_of, second
 from enginekit import Engine
 from faultkit import at_every_border
 
@@ -61,6 +61,27 @@ def test_a_worker_killed_during_a_move(bench: Engine, running: bool) -> None:
     names = at_every_border(bench, "qmmove", fresh, settled, **words)
     wanted = {"target open", "mirrored", "guest held", "switched"} if running else {"copied"}
     assert wanted | {"noted", "stored", "old volume freed"} <= set(names)
+
+
+def test_a_worker_killed_while_a_cloud_init_drive_moves(bench: Engine) -> None:
+    """It is written anew where it goes: there is one afterwards, and the next start fills it."""
+    numbers = count(250)
+
+    def fresh() -> VM:
+        return created(bench, next(numbers), mib=0, ide2="local:cloudinit,media=cdrom", ciuser="anna")
+
+    def settled(vm: VM, task: Task, name: str) -> None:
+        there = volume(vm, "ide2")
+        moved = there.startswith("second:")
+        assert task.status == ("ok" if moved else "error"), (name, task.message)
+        assert moved == (name in ("stored", "old volume freed")), name
+        seeds = list(bench.home.glob(f"*/images/{vm.vmid}/*cloudinit*"))
+        assert seeds == [path_of(there)], name
+        vm.refresh_from_db()
+        assert (vm.draft, vm.lock) == ({}, "")
+
+    names = at_every_border(bench, "qmmove", fresh, settled, disk="ide2", storage="second")
+    assert names == ["noted", "seed made", "stored", "old volume freed"]
 
 
 def test_a_worker_killed_while_a_disk_changes_hands(bench: Engine) -> None:
