@@ -17,7 +17,7 @@ export function typing(root, link) {
   const button = form.querySelector("[type=submit]"), layout = form.elements.layout, name = `layout-${link.vmid}`;
   let under = null;
 
-  const say = (text, failed = false) => { words.hidden = !text; words.textContent = text; words.classList.toggle("danger", failed); };
+  const say = (text, failed = false) => { words.hidden = !text; words.textContent = text; words.classList.toggle("is-wrong", failed); };
   const busy = (task) => { under = task; cancel.hidden = !task; button.disabled = Boolean(task); };
 
   async function follow(task) {
@@ -47,6 +47,7 @@ export function typing(root, link) {
     } catch (error) { say(error.message, true); button.disabled = false; }
   });
 
+  field.addEventListener("input", () => { if (!under) say(""); });
   const before = remembered(name);
   if (before && [...layout.options].some((option) => option.value === before)) layout.value = before;
   return {
