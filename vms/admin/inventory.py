@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from django import forms
 from django.contrib import admin
@@ -10,12 +11,11 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from vms.admin.readonly import ReadOnlyAdmin, ReadOnlyInline
+from vms.errors import ConfigError, ConfigErrors
 from vms.models import Node, Pool, Storage, StorageStatus, Volume
+from vms.operations.storages import CONTENT_WORDS, Wish, check_new, checked
 
-CONTENT = (
-    ("images", "Disk images"), ("iso", "ISO images"), ("import", "Images to import"),
-    ("snippets", "Snippets"), ("backup", "Backups"),
-)  # fmt: skip
+CONTENT = tuple(CONTENT_WORDS.items())
 
 
 class StorageStatusInline(ReadOnlyInline):
@@ -62,13 +62,33 @@ class StorageForm(forms.ModelForm[Storage]):
 
     class Meta:
         model = Storage
-        fields = ["name", "kind", "path", "content", "shared", "enabled"]
+        fields = ["name", "kind", "path", "options", "content", "shared", "enabled"]
 
-    def clean_path(self) -> str:
-        path: str = self.cleaned_data["path"]  # absent from the form, and so from here, once volumes exist
-        if not path.startswith("/") or "/../" in f"{path}/" or "\x00" in path:
-            raise ValidationError("Write an absolute path without '..', for example /srv/images.")
-        return path.rstrip("/") or "/"
+    def clean(self) -> dict[str, Any]:
+        """The same check as at every other door; what kind and place a storage has stays once it is used."""
+        found = super().clean() or {}
+        options = found.get("options", self.instance.options) or {}
+        if not isinstance(options, dict) or self.errors:
+            raise ValidationError("The options are a JSON object of PVE's names.")
+        path = found.get("path", self.instance.path)
+        texts = {str(key): str(value) for key, value in ({"path": path} | options).items() if value != ""}
+        wish = Wish(
+            name=found.get("name", self.instance.name), kind=found.get("kind", self.instance.kind),
+            options=texts, content=tuple(found.get("content", ())),
+        )  # fmt: skip
+        try:
+            parsed = checked(wish)
+            check_new(wish, parsed, self.instance if self.instance.pk else None)
+        except (ConfigError, ConfigErrors) as error:
+            for single in error.errors if isinstance(error, ConfigErrors) else (error,):
+                known = {"storage": "name", "type": "kind"}.get(single.key, single.key)
+                name = known if known in self.fields else "options" if "options" in self.fields else None
+                self.add_error(name, single.text if name else str(single))
+            return found
+        if "path" in self.fields:
+            found["path"] = str(parsed.pop("path", ""))
+            found["options"] = parsed
+        return found
 
 
 @admin.register(Storage)
@@ -80,7 +100,7 @@ class StorageAdmin(admin.ModelAdmin[Storage]):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Storage | None = None) -> tuple[str, ...]:
         # Volume ids carry the name and files lie under the path: neither moves once volumes exist.
-        return ("name", "kind", "path") if obj is not None and obj.volumes.exists() else ()
+        return ("name", "kind", "path", "options") if obj is not None and obj.volumes.exists() else ()
 
     def has_delete_permission(self, request: HttpRequest, obj: Storage | None = None) -> bool:
         # Removing a storage never removes files, but its rows would go; volumes and drives forbid it.

@@ -66,6 +66,12 @@ def size(value: Any) -> str:
 
 
 @register.filter
+def percent_of(value: Any, total: Any) -> int:
+    """A part in percent of the whole; 0 where the whole is nothing."""
+    return round(100 * float(value or 0) / float(total)) if total else 0
+
+
+@register.filter
 def mib(value: Any) -> str:
     """MiB as a size."""
     return size(float(value) * (1 << 20)) if value not in (None, "") else "unknown"

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from vms import access
 from vms.errors import AccessError, VMError
 from vms.models import Disk, Node, Storage, StorageStatus, Task, Volume
+from vms.models.promised import promised
 from vms.operations.base import submit_on
 from vms.operations.volumes import remove_iso
 from vms.views.backups import storage_backups
@@ -61,6 +62,8 @@ def storage(request: HttpRequest, name: str) -> HttpResponse:
         else "You may not: Datastore.AllocateTemplate is missing.",
         "scan_reason": "" if "Datastore.Audit" in rights else "You may not: Datastore.Audit is missing.",
         "disks": Volume.objects.filter(storage=row, content=Volume.Content.IMAGES).count(),
+        "promised": promised(this_node()).get(row.pk, 0),
+        "define_reason": "" if access.may(request.user, "Datastore.Allocate", "/storage") else "hidden",
     }
     context |= storage_backups(request, row)
     part = request.GET.get("part") == "content"
