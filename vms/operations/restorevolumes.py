@@ -99,6 +99,9 @@ async def fill(ctx: Context, plan: Plan, made: Made, found: Extraction) -> None:
         source = resolve(volume.volid, {piece.storage.name: piece.storage.facts()})
         name = piece.archived.member
         exports.append(Export(name=name, source=source, format=piece.format, writable=True))
+    if not exports:
+        await found.restore({}, partial(_progress, ctx))
+        return
     async with serving(ctx, exports) as links:
         await found.restore(links, partial(_progress, ctx))
 

@@ -289,6 +289,13 @@ def test_who_may(engine: Engine) -> None:
     anna.delete()
 
 
+def test_a_machine_without_disks(engine: Engine) -> None:
+    conf = {"name": "bare", "memory": "64", "ide2": "none,media=cdrom"}
+    vm = done(engine, restore(engine, backup(engine, conf, {}), 106))
+    assert config(vm) == conf
+    nothing_left(engine)
+
+
 def test_started_and_verified(engine: Engine) -> None:
     archive = backup(engine)
     task = engine.end(submit_on("verifybackup", node=engine.node, user=None, params={"volume": archive}), 60)
