@@ -122,6 +122,8 @@ def asked(
             context["now"] = standing(row.vm, manifest)
     except VMError as error:
         context["unread"] = sentence(error)
+        if volume.node is None or volume.node == this_node():
+            context["reason"] = context["reason"] or "The backup cannot be read."
     name = "restore_dialog" if wants_fragment(request) else "restore"
     return render(request, f"vms/backups/{name}.html", context, status=status)
 

@@ -187,6 +187,63 @@ def test_who_may_not_back_up_is_told_why(scene: Scene) -> None:
     assert "Datastore.AllocateSpace" in text_of(anna.post("/vms/101/backup/now", given, headers=HTMX), 403)
 
 
+# ---- restore
+
+
+def test_asking_for_a_restore_under_a_new_number(
+    scene: Scene, boss: Client, backup: Callable[..., Volume]
+) -> None:
+    row = backup()
+    given = {"how": "new", "newid": "300", "storage": "local", "unique": "1", "start": "1"}
+    assert boss.post(f"/backups/{row.pk}/restore", given).status_code == 302
+    task = Task.objects.get(type="qmrestore")
+    assert (task.vmid, task.vm.stage) == (300, "draft")
+    assert task.params == {"archive": row.volid, "storage": "local", "unique": "1", "start": "1"}
+
+
+def test_a_number_that_is_taken_stands_at_its_field(
+    scene: Scene, boss: Client, backup: Callable[..., Volume]
+) -> None:
+    row = backup()
+    given = {"how": "new", "newid": "101", "unique": "1"}
+    text = text_of(boss.post(f"/backups/{row.pk}/restore", given), 422)
+    assert '<a href="#restore-newid">VM 101 already exists' in text
+    assert 'value="101"' in text
+    assert 'name="unique" value="1" checked' in text
+    bad = text_of(boss.post(f"/backups/{row.pk}/restore", {"how": "new", "newid": "x"}, headers=HTMX), 422)
+    assert "is no VM ID" in bad
+    assert not Task.objects.filter(type="qmrestore").exists()
+
+
+def test_in_place_wants_its_number_typed(scene: Scene, boss: Client, backup: Callable[..., Volume]) -> None:
+    row = backup()
+    address = f"/backups/{row.pk}/restore"
+    assert "In place of VM 101" in text_of(boss.get(address))
+    for typed in ("", "102"):
+        text = text_of(boss.post(address, {"how": "place", "confirm": typed, "newid": "300"}), 422)
+        assert "type 101 to confirm" in text
+    assert boss.post(address, {"how": "place", "confirm": "101"}).status_code == 302
+    task = Task.objects.get(type="qmrestore")
+    assert (task.vm, task.params) == (scene.vm, {"archive": row.volid, "force": "1"})
+
+
+def test_what_cannot_be_replaced_says_why(scene: Scene, boss: Client, backup: Callable[..., Volume]) -> None:
+    row, orphan = backup(), backup(vmid=999)
+    VM.everything.filter(pk=scene.vm.pk).update(status="running")
+    assert "The VM runs. Stop it first." in text_of(boss.get(f"/backups/{row.pk}/restore"))
+    text = text_of(boss.get(f"/backups/{orphan.pk}/restore"))
+    assert ("In place" in text, 'value="999"' in text) == (False, True)
+    assert "The backup cannot be read." in text, "there is no such file"
+
+
+def test_a_stranger_restores_nothing(scene: Scene, backup: Callable[..., Volume]) -> None:
+    row = backup()
+    anna = signed_in(person("anna", vms__101="PVEVMUser", storage__local="PVEDatastoreUser"))
+    given = {"how": "new", "newid": "300"}
+    assert "VM.Allocate" in text_of(anna.post(f"/backups/{row.pk}/restore", given, headers=HTMX), 403)
+    assert not VM.everything.filter(vmid=300).exists()
+
+
 # ---- jobs
 
 JOB = {
