@@ -13,7 +13,10 @@ import psutil
 
 @dataclass(frozen=True, kw_only=True)
 class NodeCounters:
-    """The node at one moment: seconds of processor time, bytes."""
+    """The node at one moment: seconds of processor time, bytes.
+
+    ``disks`` are bytes (read, written), None where the kernel counts none.
+    """
 
     moment: float
     busy: float
@@ -21,6 +24,7 @@ class NodeCounters:
     total: float
     received: int
     sent: int
+    disks: tuple[int, int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class ProcessCounters:
 
 
 def node_counters(moment: float) -> NodeCounters:
-    """The counters of all processors and of all links that are no guest's tap."""
+    """The counters of all processors, of all links that are no guest's tap, of all disks."""
     times = psutil.cpu_times()
     idle, iowait = times.idle, getattr(times, "iowait", 0.0)
     # Time given to guests is counted in user and nice already.
@@ -43,7 +47,24 @@ def node_counters(moment: float) -> NodeCounters:
     return NodeCounters(
         moment=moment, busy=total - idle - iowait, iowait=iowait, total=total,
         received=sum(link.bytes_recv for link in own), sent=sum(link.bytes_sent for link in own),
+        disks=disk_counters(),
     )  # fmt: skip
+
+
+def disk_counters() -> tuple[int, int] | None:
+    """Bytes (read, written) of the disks of this node; what lies on other disks (LVM, RAID) is not counted
+    twice, and loop devices not at all."""
+    each = psutil.disk_io_counters(perdisk=True) or {}
+    layers = ("loop", "ram", "zram", "dm-", "md", "drbd", "nbd", "sr", "fd")
+    own = [each[name] for name in _whole() if name in each and not name.startswith(layers)]
+    return (sum(disk.read_bytes for disk in own), sum(disk.write_bytes for disk in own)) if own else None
+
+
+def _whole() -> list[str]:
+    """The names of block devices that are no partitions."""
+    with suppress(OSError):
+        return os.listdir("/sys/block")
+    return []
 
 
 def node_sample(before: NodeCounters, after: NodeCounters) -> dict[str, float]:
@@ -62,6 +83,9 @@ def node_sample(before: NodeCounters, after: NodeCounters) -> dict[str, float]:
     if seconds > 0:
         sample["netin"] = max(0, after.received - before.received) / seconds
         sample["netout"] = max(0, after.sent - before.sent) / seconds
+        if before.disks is not None and after.disks is not None:
+            sample["diskread"] = max(0, after.disks[0] - before.disks[0]) / seconds
+            sample["diskwrite"] = max(0, after.disks[1] - before.disks[1]) / seconds
     return sample
 
 

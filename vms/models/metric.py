@@ -31,9 +31,11 @@ FRAMES = (
 QUANTITIES: Mapping[str, tuple[str, ...]] = {
     "vm": ("cpu", "maxcpu", "mem", "maxmem", "memhost", "diskread", "diskwrite", "netin", "netout"),
     "node": ("cpu", "maxcpu", "iowait", "loadavg", "memused", "memtotal", "swapused", "swaptotal", "netin",
-             "netout", "vcpus"),
+             "netout", "vcpus", "diskread", "diskwrite"),
 }  # fmt: skip
-"""PVE's names. ``cpu`` is the used share of ``maxcpu`` (0 to 1), sizes are bytes, the rest bytes a second."""
+"""New ones go to the end, so that rings written before keep what they have.
+
+PVE's names. ``cpu`` is the used share of ``maxcpu`` (0 to 1), sizes are bytes, the rest bytes a second."""
 
 
 class Metric(models.Model):
@@ -58,14 +60,33 @@ class Metric(models.Model):
         return f"{self.vm_id or self.node_id} {self.frame}"
 
 
+def _slot(count: int) -> struct.Struct:
+    """A slot of so many quantities: its moment, its samples, the sums, how many each sum has."""
+    return struct.Struct(f"<qI{count}d{count}H")
+
+
 class Ring:
     """A ring's bytes as slots. Pure; what cannot be read begins empty."""
 
     def __init__(self, quantities: tuple[str, ...], data: bytes = b"") -> None:
         self.quantities = quantities
-        self._slot = struct.Struct(f"<qI{len(quantities)}d{len(quantities)}H")
+        self._slot = _slot(len(quantities))
         fits = len(data) == self._slot.size * SLOTS
         self._data = bytearray(data if fits else bytes(self._slot.size * SLOTS))
+        if not fits:
+            self._take_over(data)
+
+    def _take_over(self, data: bytes) -> None:
+        """Read a ring that was written while the last of the quantities were not known yet."""
+        for count in range(len(self.quantities) - 1, 0, -1):
+            old = _slot(count)
+            if len(data) != old.size * SLOTS:
+                continue
+            new = len(self.quantities) - count
+            for index in range(SLOTS):
+                when, samples, *rest = old.unpack_from(data, index * old.size)
+                sums, known = rest[:count] + [0.0] * new, rest[count:] + [0] * new
+                self._slot.pack_into(self._data, index * self._slot.size, when, samples, *sums, *known)
 
     def __bytes__(self) -> bytes:
         return bytes(self._data)

@@ -31,11 +31,16 @@ SILENT = "AgentSilent"
 
 @dataclass(frozen=True)
 class Interface:
-    """A network interface as the guest sees it. ``addresses`` are ``(address, prefix length)``."""
+    """A network interface as the guest sees it.
+
+    ``addresses`` are ``(address, prefix length)``; ``traffic`` is bytes (received, sent), None where this
+    agent counts none.
+    """
 
     name: str
     mac: str
     addresses: tuple[tuple[str, int], ...]
+    traffic: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -249,7 +254,13 @@ def _interface(entry: Mapping[str, Any]) -> Interface:
         (str(address.get("ip-address", ""))[:64], _number(address.get("prefix")) or 0)
         for address in map(_mapping, _sequence(entry.get("ip-addresses")))
     )
-    return Interface(str(entry.get("name", ""))[:64], str(entry.get("hardware-address", ""))[:32], addresses)
+    counted = _mapping(entry.get("statistics"))
+    traffic = [_number(counted.get(name)) for name in ("rx-bytes", "tx-bytes")]
+    sound = [value for value in traffic if value is not None and 0 <= value < 1 << 63]
+    return Interface(
+        str(entry.get("name", ""))[:64], str(entry.get("hardware-address", ""))[:32], addresses,
+        traffic=(sound[0], sound[1]) if len(sound) == 2 else None,
+    )  # fmt: skip
 
 
 def _decoded(text: object) -> bytes:

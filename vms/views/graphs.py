@@ -74,6 +74,9 @@ NODE_GRAPHS = (
         (Line("memtotal", "There is", "muted"), Line("memused", "Used", "accent")),
     ),
     Graph("network", "Network", "rate", (Line("netin", "In", "accent"), Line("netout", "Out", "running"))),
+    Graph(
+        "disk", "Disks", "rate", (Line("diskread", "Read", "accent"), Line("diskwrite", "Written", "running"))
+    ),
 )
 
 

@@ -29,8 +29,14 @@ VM_GAUGES = {
     "balloon": ("pvelite_vm_memory_balloon_bytes", "Memory the guest lives with now."),
     "diskread": ("pvelite_vm_disk_read_bytes_per_second", "Read from the VM's drives."),
     "diskwrite": ("pvelite_vm_disk_write_bytes_per_second", "Written to the VM's drives."),
-    "netin": ("pvelite_vm_network_in_bytes_per_second", "Received by the guest over its bridges."),
-    "netout": ("pvelite_vm_network_out_bytes_per_second", "Sent by the guest over its bridges."),
+    "netin": (
+        "pvelite_vm_network_in_bytes_per_second",
+        "Received by the guest: counted at its bridges, else told by its agent.",
+    ),
+    "netout": (
+        "pvelite_vm_network_out_bytes_per_second",
+        "Sent by the guest: counted at its bridges, else told by its agent.",
+    ),
     "uptime": ("pvelite_vm_uptime_seconds", "Since the VM's process began."),
 }
 NODE_GAUGES = {
@@ -40,6 +46,10 @@ NODE_GAUGES = {
     "memused": ("pvelite_node_memory_used_bytes", "Memory in use on the node."),
     "memtotal": ("pvelite_node_memory_bytes", "Memory of the node."),
     "vcpus": ("pvelite_node_vcpus", "Virtual CPUs of the guests that run."),
+    "netin": ("pvelite_node_network_in_bytes_per_second", "Received over the node's links."),
+    "netout": ("pvelite_node_network_out_bytes_per_second", "Sent over the node's links."),
+    "diskread": ("pvelite_node_disk_read_bytes_per_second", "Read from the node's disks."),
+    "diskwrite": ("pvelite_node_disk_write_bytes_per_second", "Written to the node's disks."),
 }
 
 

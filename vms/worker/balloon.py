@@ -43,6 +43,7 @@ class Balloonist:
             return
         try:
             await guest.monitor.balloon(size)
+            guest.target = size
         except (MonitorError, OutcomeUnknown) as error:
             log.info("VM %s was not told to live with %s bytes: %s", vmid, size, error)
 

@@ -43,6 +43,8 @@ class LiveGuest:
 
     ``status`` is what QEMU last said, ``shown`` what the row was last made to say. ``expected`` says why its
     end will be no accident, in words; ``over`` that it has ended and its row says so, or is about to.
+    ``traffic``: bytes a second (received, sent) by the guest's own count, with the moment it was told.
+    ``target``: bytes of memory it was last told to live with by the sharing of the node's.
     ``held``: a task makes it stand still for a moment, which no row tells of. ``kept``: a task still reads
     its disks, so the process stays when its guest has powered off. ``stored`` is called once a row tells of
     this run.
@@ -59,6 +61,8 @@ class LiveGuest:
     expected: str = ""
     over: bool = False
     held: bool = False
+    traffic: tuple[float, float, float] | None = None
+    target: int | None = None
     kept: bool = False
     kick: asyncio.Event = field(default_factory=asyncio.Event)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)

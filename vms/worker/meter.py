@@ -32,6 +32,8 @@ ROUND = float(os.environ.get("PVELITE_ROUND") or 10)
 KEEP = 6
 """Looks that are averaged into one sample of the graphs."""
 CARDS = 32
+TOLD = 30.0
+"""Seconds for which it holds what a guest without taps said of its traffic."""
 PATIENCE = 3.0
 
 
@@ -103,6 +105,10 @@ class Meter:
         cpus = float(cpus_of(config))
         sample = {"maxcpu": cpus, "memhost": float(process.resident), "uptime": uptime(guest, moment), **told}
         sample.setdefault("maxmem", float(memory_of(config)))
+        if taps is None and guest.traffic is not None and moment - guest.traffic[0] < TOLD:
+            _, sample["netin"], sample["netout"] = guest.traffic
+        if "balloon" in sample:
+            sample |= promised(guest, config)
         if before is not None and moment > before.process.moment:
             seconds = moment - before.process.moment
             sample["cpu"] = max(0.0, process.cpu - before.process.cpu) / seconds / cpus
@@ -154,6 +160,16 @@ def tap_bytes(vmid: int, links: Mapping[str, tuple[int, int]]) -> tuple[int, int
     if not taps:
         return None
     return sum(received for received, _ in taps), sum(sent for _, sent in taps)
+
+
+def promised(guest: LiveGuest, config: Mapping[str, str]) -> dict[str, float]:
+    """How much memory a guest with a balloon is to live with, by the sharing or as it was started, and its
+    part in the sharing: ``minimum`` (bytes; 0: none) and ``shares``."""
+    memory, minimum = memory_of(config), int(config.get("balloon") or 0) << 20
+    shares = float(config.get("shares") or 1000)
+    least = minimum if minimum < memory and shares else 0
+    target = guest.target if guest.target is not None else minimum or memory
+    return {"target": float(target), "minimum": float(least), "shares": shares}
 
 
 def cpus_of(config: Mapping[str, str]) -> int:

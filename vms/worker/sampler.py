@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from vms.errors import MonitorError, OutcomeUnknown
 from vms.models import VM
-from vms.qemu.agent import Agent
+from vms.qemu.agent import Agent, Interface
 from vms.worker import rows
 from vms.worker.database import Database
 from vms.worker.guests import LiveGuest
@@ -30,10 +31,12 @@ LONGEST_PAUSE = 12
 @dataclass
 class Known:
     """What is known of one run's agent. ``open``: whether somebody holds the guest's end of the channel, by
-    QEMU's word (None: not known). ``rest`` looks are left out, for ``pause`` were in vain."""
+    QEMU's word (None: not known). ``rest`` looks are left out, for ``pause`` were in vain.
+    ``counted``: the bytes its cards have carried, and when it said so."""
 
     open: bool | None = None
     told: dict[str, Any] = field(default_factory=dict)
+    counted: tuple[float, int, int] | None = None
     rest: int = 0
     pause: int = 1
 
@@ -74,7 +77,7 @@ class Sampler:
         if known.rest > 0:
             known.rest -= 1
             return
-        told = {} if known.open is False else await self._ask(guest.agent, known.told)
+        told = {} if known.open is False else await self._ask(guest, known)
         if not told and known.open is not False:
             known.rest, known.pause = known.pause, min(2 * known.pause, LONGEST_PAUSE)
         if told == known.told or guest.over:
@@ -94,8 +97,9 @@ class Sampler:
         ends = [bool(entry.get("frontend-open")) for entry in found if entry.get("label") == "qga0"]
         return any(ends)
 
-    async def _ask(self, agent: Agent, before: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, guest: LiveGuest, known: Known) -> dict[str, Any]:
         """What the agent says; empty when nobody answers. Who it is, is asked when it comes."""
+        agent, before = guest.agent, known.told
         if not await agent.ping(PATIENCE):
             return {}
         found: dict[str, Any] = {**before, "up": True}
@@ -112,9 +116,12 @@ class Sampler:
         except (MonitorError, OutcomeUnknown) as error:
             log.debug("an agent does not tell who it is: %s", error)
         with suppress(MonitorError, OutcomeUnknown):  # a frozen guest refuses: what it said before stays
+            interfaces = await agent.interfaces()
+            now = counted(interfaces)
+            guest.traffic, known.counted = between(known.counted, now), now
             found["interfaces"] = [
                 {"name": one.name, "mac": one.mac, "addresses": [address for address, _ in one.addresses]}
-                for one in await agent.interfaces()
+                for one in interfaces
             ]
         return found
 
@@ -124,3 +131,21 @@ class Sampler:
         with suppress(MonitorError, OutcomeUnknown):
             if not agent.freezing and await agent.still() and not agent.freezing:
                 log.warning("a guest was left frozen: %s file systems thawed", await agent.thaw())
+
+
+def counted(interfaces: list[Interface]) -> tuple[float, int, int] | None:
+    """What went over the guest's cards, by its own word, and when it said so."""
+    cards = [one.traffic for one in interfaces if one.name != "lo" and one.traffic is not None]
+    if not cards:
+        return None
+    return time.time(), sum(received for received, _ in cards), sum(sent for _, sent in cards)
+
+
+def between(
+    before: tuple[float, int, int] | None, now: tuple[float, int, int] | None
+) -> tuple[float, float, float] | None:
+    """Bytes a second from one count to the next, and when; None where there is no next, or it began anew."""
+    if before is None or now is None or now[0] <= before[0] or now[1] < before[1] or now[2] < before[2]:
+        return None
+    seconds = now[0] - before[0]
+    return now[0], (now[1] - before[1]) / seconds, (now[2] - before[2]) / seconds

@@ -55,7 +55,7 @@ def balloon(vm: VM) -> float:
 
 def test_two_guests_give_by_their_shares_and_get_it_back(hurried: Engine, guest_media: Media) -> None:
     engine = hurried
-    rich = guest(engine, guest_media, 110, memory="512", balloon="224", shares="3000")
+    rich = guest(engine, guest_media, 110, memory="512", balloon="224", shares="3000", net0="virtio")
     poor = guest(engine, guest_media, 111, memory="512", balloon="224", shares="1000")
     for vm in (rich, poor):
         engine.do("qmstart", vm)
@@ -76,18 +76,24 @@ def test_two_guests_give_by_their_shares_and_get_it_back(hurried: Engine, guest_
         short_by(engine, left)
         return abs(left) <= 20 and have[0] - have[1] >= 40
 
+    told = usage(poor)
+    assert (told["minimum"], told["shares"]) == (224 * MIB, 1000)
     until(settled, "who has fewer shares gives more", BOOT)
 
     short_by(engine, 5000)
     until(lambda: balloon(poor) <= 224 and balloon(rich) <= 224, "both shrink to their minimum", BOOT)
     assert balloon(rich) == balloon(poor) == 224, "never below"
+    until(lambda: usage(poor).get("target") == 224 * MIB, "the page tells what it was told", 30)
 
     short_by(engine, -1000)
     until(lambda: balloon(rich) == balloon(poor) == 512, "and grow back", BOOT)
     until(lambda: Metric.objects.filter(vm=rich, frame="hour").exists(), "the graphs have a sample", 60)
     assert Metric.objects.filter(vm=rich).count() == 5
+    until(lambda: "netin" in usage(rich), "a guest without a bridge tells of its traffic itself", 60)
+    assert "netin" not in usage(poor), "who has no card tells of none"
     engine.do("qmstop", rich)
     until(lambda: usage(rich) == {}, "what is off has no usage", 30)
     busy = Node.objects.get().usage
     assert busy["memtotal"] > busy["memused"] > 0
     assert 0 <= busy["cpu"] <= 1
+    assert busy.get("diskread", 0) >= 0

@@ -52,3 +52,13 @@ def test_the_size_never_changes_and_it_survives_its_bytes(samples: list[tuple[in
         ring.add(YEAR, moment, {"mem": value})
         ring = Ring(("cpu", "mem"), bytes(ring))
     assert len(bytes(ring)) == size
+
+
+def test_a_ring_written_before_a_quantity_was_known_keeps_what_it_has() -> None:
+    old = Ring(("cpu", "mem"))
+    old.add(HOUR, NOW, {"cpu": 0.5, "mem": 7.0})
+    new = Ring(("cpu", "mem", "diskread"), bytes(old))
+    new.add(HOUR, NOW + 60, {"cpu": 0.1, "diskread": 3.0})
+    *_, before, now = new.rows(HOUR, NOW + 60)
+    assert before == {"time": NOW, "cpu": 0.5, "mem": 7.0}
+    assert now == {"time": NOW + 60, "cpu": 0.1, "diskread": 3.0}

@@ -119,9 +119,13 @@ async def test_shutdown_needs_no_answer(guest: Guest) -> None:
 async def test_interfaces_are_typed(guest: Guest) -> None:
     guest.answer = returns([
         {"name": "eth0", "hardware-address": "02:00:00:00:00:01",
-         "ip-addresses": [{"ip-address": "10.0.2.15", "ip-address-type": "ipv4", "prefix": 24}]},
+         "ip-addresses": [{"ip-address": "10.0.2.15", "ip-address-type": "ipv4", "prefix": 24}],
+         "statistics": {"rx-bytes": 1000, "tx-bytes": 20, "rx-errs": 0}},
+        {"name": "bad", "statistics": {"rx-bytes": 10**400, "tx-bytes": -1}},
     ])  # fmt: skip
-    (found,) = await Agent(guest.path).interfaces()
+    found, bad = await Agent(guest.path).interfaces()
+    assert found.traffic == (1000, 20)
+    assert bad.traffic is None
     assert (found.name, found.mac, found.addresses) == ("eth0", "02:00:00:00:00:01", (("10.0.2.15", 24),))
 
 

@@ -17,7 +17,8 @@ from vms.models.metric import FRAMES, SLOTS, record
 pytestmark = pytest.mark.django_db
 USAGE = {
     "cpu": 0.42, "maxcpu": 2.0, "mem": 600 << 20, "maxmem": 2048 << 20, "memhost": 900 << 20,
-    "balloon": 1024 << 20, "diskread": 1536.0, "diskwrite": 0.0, "netin": 2e6, "netout": 0.0,
+    "balloon": 1024 << 20, "target": 512 << 20, "minimum": 512 << 20, "shares": 1000.0,
+    "diskread": 1536.0, "diskwrite": 0.0, "netin": 2e6, "netout": 0.0,
     "uptime": 90061.0,
 }  # fmt: skip
 
@@ -25,7 +26,9 @@ USAGE = {
 def test_the_summary_shows_the_last_look_while_it_is_fresh(boss: Client, scene: Scene) -> None:
     VM.objects.filter(vmid=101).update(status="running", usage={**USAGE, "at": time.time()})
     text = boss.get("/vms/101/usage").content.decode()
-    for word in ("42 % of 2 CPUs", "600 MiB of 2 GiB used", "900 MiB", "lives with 1 GiB", "1.5 KiB/s read",
+    for word in ("42 % of 2 CPUs", "600 MiB of 2 GiB used", "900 MiB", "Lives with 1 GiB",
+                 "Between 512 MiB and 2 GiB, 1000 shares",
+                 "on its way to 512 MiB", "1.5 KiB/s read",
                  "up 1 d 1 h"):  # fmt: skip
         assert word in text, word
     VM.objects.filter(vmid=101).update(usage={**USAGE, "at": time.time() - 60})
