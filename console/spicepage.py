@@ -68,7 +68,8 @@ def serve(handler: Any, run_dir: Path, console: Console) -> None:
     target, reply = handshake.ask(run_dir, console.vmid, asked)
     with target:
         line.write(reply.raw)
-        opening = handshake.finish(line, target, asked, reply, handshake.read_proof(line))
+        handshake.read_proof(line)  # the ticket was the password
+        opening = handshake.finish(line, target, asked, reply)
         console.session = opening.session
         line.write(opening.early)
         _pump(handler, target, console, line)

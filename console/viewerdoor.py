@@ -20,9 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from django.db import DatabaseError, connections
 
 from console import spicehandshake as handshake
@@ -39,7 +38,6 @@ log = logging.getLogger(__name__)
 
 STRANGERS = 32
 """Connections at once that have not said the right password yet."""
-OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303  (SPICE's)
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 
 
@@ -149,7 +147,7 @@ class Greeting:
             if console.vmid != candidates[0]:
                 target.close()
                 target, reply = handshake.ask(self.door.run_dir, console.vmid, asked)
-            opening = handshake.finish(self, target, asked, reply, encrypted(reply.key))
+            opening = handshake.finish(self, target, asked, reply)
             console.session = opening.session
             self.write(opening.early)
         except BaseException:
@@ -166,7 +164,11 @@ class Greeting:
     def password(self) -> str:
         """What the viewer encrypted for us."""
         try:
-            return self.door.key.decrypt(handshake.read_proof(self), OAEP).rstrip(b"\0").decode("ascii")
+            return (
+                self.door.key.decrypt(handshake.read_proof(self), handshake.OAEP)
+                .rstrip(b"\0")
+                .decode("ascii")
+            )
         except ValueError:
             return ""
 
@@ -183,17 +185,6 @@ class Greeting:
         except Refused:
             self.write(struct.pack("<I", spicelink.PERMISSION_DENIED))
             raise
-
-
-def encrypted(key: bytes) -> bytes:
-    """An empty password under a SPICE server's key: on its own socket QEMU wants the form only."""
-    try:
-        found = serialization.load_der_public_key(key)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise NotUnderstood("the guest's SPICE server has no usable key") from error
-    if not isinstance(found, rsa.RSAPublicKey):
-        raise NotUnderstood("the guest's SPICE server has a key that is not RSA")
-    return found.encrypt(b"\0", OAEP)
 
 
 class ViewerLink(socketserver.BaseRequestHandler):

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from console import spicelink
 
-SPICE = {**SMALL, "name": "spice", "vga": "qxl"}
+SPICE = {**SMALL, "name": "spice", "vga": "virtio"}
 OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)
 
 

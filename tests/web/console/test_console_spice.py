@@ -42,7 +42,7 @@ def session(desk: Any, person: Any, vm: VM) -> tuple[str, Browser, Channel]:
     browser = upgrade(desk, person, vm, token)
     assert browser.status == 101
     main = in_browser(browser)
-    assert main.link("whatever") == 0, "QEMU asks for no password on its own socket"
+    assert main.link("whatever") == 0, "what a page says is no password: its ticket was"
     main.greeted()
     return token, browser, main
 
