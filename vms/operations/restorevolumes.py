@@ -36,7 +36,7 @@ is done, the old volumes that are still to be freed and which task it was."""
 
 def folder(ctx: Context) -> Path:
     """Where this task's socket lies."""
-    return Path(ctx.services.paths.run_dir) / "nbd" / f"restore-{ctx.task.pk}"
+    return Path(ctx.services.paths.run_dir) / "nbd" / str(ctx.task.pk)
 
 
 async def remember(ctx: Context, plan: Plan) -> None:
