@@ -41,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     freeing.add_argument("volume", metavar="VOLUME")
     path = verbs.add_parser("path", help="where a volume is on this node")
     path.add_argument("volume", metavar="VOLUME")
+    extract = verbs.add_parser("extractconfig", help="print the configuration in a backup")
+    extract.add_argument("volume", metavar="VOLUME")
     return made
 
 
@@ -182,6 +184,18 @@ def path(options: argparse.Namespace) -> int:
     return 0
 
 
+def extractconfig(options: argparse.Namespace) -> int:
+    """The configuration in a backup, secrets as asterisks."""
+    from vms.operations.archivehead import head_of, shown
+    from vms.operations.archives import find_backup
+
+    node = here()
+    if node is None:
+        raise NotFound("this node has no worker yet")
+    print(shown(head_of(find_backup(options.volume, node), node)[1]), end="")
+    return 0
+
+
 def here() -> Node | None:
     """This node."""
     from django.conf import settings
@@ -203,6 +217,7 @@ def storage(name: str) -> Storage:
 
 VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "status": status, "list": listed, "add": add, "set": change, "remove": remove, "free": free, "path": path,
+    "extractconfig": extractconfig,
 }  # fmt: skip
 
 

@@ -84,11 +84,8 @@ def restore(
         there = VM.objects.filter(vmid=vmid).first() if vmid is not None else None
         if there is not None:
             if not parsed.force:
-                raise ConfigError(
-                    "vmid",
-                    f"VM {vmid} already exists",
-                    hint="Say 'force' to replace it, or choose another number.",
-                )
+                text = f"VM {vmid} already exists; say 'force' to replace it, or choose another number"
+                raise ConfigError("vmid", text)
             return submit("qmrestore", vm=there, user=user, params=given)
         target = new_draft(user, node, vmid=vmid or _free_own(archive), pool=pool_named(parsed.pool))
         task = submit("qmrestore", vm=target, user=user, params=given)

@@ -326,7 +326,8 @@ def test_from_the_command_line(engine: Engine) -> None:
     path = engine.home / "local" / "dump" / archive.rpartition("/")[2]
 
     def call(program: str, *words: str) -> subprocess.CompletedProcess[str]:
-        entry = f"import sys; from vms.cli import qm; sys.exit(qm.{'main' if program == 'qm' else program}())"
+        module, function = {"qmrestore": ("qm", "qmrestore")}.get(program, (program, "main"))
+        entry = f"import sys; from vms.cli import {module}; sys.exit({module}.{function}())"
         return subprocess.run(
             [sys.executable, "-c", entry, *words],
             cwd=ROOT, env=engine.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -345,6 +346,9 @@ def test_from_the_command_line(engine: Engine) -> None:
     assert "VM 101 already exists" in again.stderr
     assert call("qm", "restore", archive, "101", "--force", "1").returncode == 0
     assert call("qm", "verifybackup", archive).returncode == 0
+    told = call("pvesm", "extractconfig", archive)
+    assert told.returncode == 0, told.stderr
+    assert "name: restored\n" in told.stdout
     nowhere = call("qmrestore", "/tmp/nowhere.tar.zst", "102")
     assert nowhere.returncode == 1
     assert "folder 'dump'" in nowhere.stderr
