@@ -11,10 +11,10 @@ from django.shortcuts import render
 from django.views.decorators.http import require_http_methods
 
 from vms import access
-from vms.config.vmconfig import parse_value
 from vms.errors import AccessError, ConfigError, ConfigErrors, VMError
 from vms.models import VM, Node
 from vms.models.configuration import config_of
+from vms.operations import backupplan
 from vms.operations.archives import backup_stores
 from vms.operations.base import submit
 from vms.views.asking import done, full_vm, refused
@@ -45,7 +45,6 @@ class Part:
     """A drive and whether it goes into a backup; ``reason`` when it does not."""
 
     slot: str
-    text: str
     size: int | None
     reason: str = ""
 
@@ -66,29 +65,14 @@ def places(user: Any, node: Node) -> list[Place]:
 
 
 def parts(vm: VM, config: Mapping[str, str]) -> list[Part]:
-    """Every drive of the VM, and whether it goes in, by PVE's rules."""
+    """Every drive of the VM, and whether it goes in."""
+    _, left_out = backupplan.chosen(config)
     sizes = {disk.slot: disk.size for disk in vm.disks.all()}
     found = []
     for slot in sorted(sizes):
-        text = config.get(slot, "")
-        volume = text.partition(",")[0].removeprefix("file=")
-        found.append(Part(slot, volume, sizes[slot], left_out(slot, text, config)))
+        why = "not plugged in" if slot.startswith("unused") else left_out.get(slot, "")
+        found.append(Part(slot, sizes[slot], "its option Backup is off" if why == "backup=0" else why))
     return found
-
-
-def left_out(slot: str, text: str, config: Mapping[str, str]) -> str:
-    """Why a drive does not go into a backup; empty when it does."""
-    words = text.split(",")
-    if slot.startswith("unused"):
-        return "not plugged in"
-    if "media=cdrom" in words:
-        return "a CD drive"
-    if words[0].removeprefix("file=").startswith("/"):
-        return "a disk of the host"
-    if slot == "efidisk0" and config.get("bios") != "ovmf":
-        return "without OVMF it has no use"
-    value = None if slot in ("efidisk0", "tpmstate0") else parse_value(slot, text)
-    return "its option Backup is off" if getattr(value, "backup", None) is False else ""
 
 
 @signed_in

@@ -15,8 +15,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from vms import access
 from vms.errors import AccessError, VMError
-from vms.models import VM, Node, Storage, Task, Volume
+from vms.models import VM, BackupJob, Node, Storage, Task, Volume
+from vms.operations import jobrows
 from vms.operations.archives import backup_stores
+from vms.operations.backupjobs import covers
 from vms.operations.backuprights import handled, may_handle, pools_of
 from vms.operations.base import submit_on
 from vms.views.doors import sentence, signed_in, this_node, vm_or_404, wants_fragment
@@ -77,10 +79,19 @@ def vm_backup(request: HttpRequest, vmid: int) -> HttpResponse:
     context = {
         "vm": vm, "tab": "backup", "page": page, "rows": rows_of(request.user, page.object_list),
         "count": len(seen), "reason": backup_refusal(request.user, vm), "doing": _doing(vm),
-        "stores": bool(backup_stores(vm.node)),
+        "stores": bool(backup_stores(vm.node)), **jobs_of(request.user, vm),
     }  # fmt: skip
     part = request.GET.get("part") == "rows"
     return render(request, "vms/backups/rows.html" if part else "vms/backups/page.html", context)
+
+
+def jobs_of(user: Any, vm: VM) -> dict[str, Any]:
+    """The jobs that back the VM up, the next to run first, for who may look at jobs."""
+    if not access.may(user, jobrows.LOOK, "/"):
+        return {}
+    enabled = BackupJob.objects.filter(enabled=True).select_related("storage").order_by("next_run", "name")
+    may_add = access.may(user, jobrows.CHANGE, "/")
+    return {"told_jobs": True, "jobs": [job for job in enabled if covers(job, vm)], "may_add": may_add}
 
 
 def _doing(vm: VM) -> Shown | None:

@@ -60,6 +60,9 @@ def test_whom_a_job_covers(
     assert numbers(backupjobs.covered(pooled)) == [102]
     assert numbers(backupjobs.covered(listed)) == [101]
     assert numbers(backupjobs.covered(here)) == [101, 102]
+    for job in (every, pooled, listed, here):
+        alone = [vm.vmid for vm in VM.objects.order_by("vmid") if backupjobs.covers(job, vm)]
+        assert alone == numbers(backupjobs.covered(job))
     assert numbers(backupjobs.uncovered([every])) == [101]
     assert numbers(backupjobs.uncovered([pooled])) == [101, 103]
     assert numbers(backupjobs.uncovered([pooled, listed])) == [103]

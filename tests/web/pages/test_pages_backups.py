@@ -361,6 +361,9 @@ def test_what_no_job_covers(scene: Scene, boss: Client, operator: Any) -> None:
     VM.everything.filter(vmid=200).update(pool=pool)
     BackupJob.objects.create(name="one", schedule="daily", storage=scene.storage, owner=operator, vmids=[101])
     BackupJob.objects.create(name="two", schedule="daily", storage=scene.storage, owner=operator, pool=pool)
+    assert 'Backed up by <a href="/backup-jobs/' in text_of(boss.get("/vms/101/backup"))
+    assert "No backup job covers this VM." in text_of(boss.get("/vms/201/backup"))
+    assert 'value="201" id="job-vmids' in text_of(boss.get("/backup-jobs/new?vmid=201"))
     text = text_of(boss.get("/backup-jobs"))
     bare = text[text.index("Not covered") :]
     assert ("app-201" in bare, "app-200" in bare, "web-01" in bare) == (True, False, False)
