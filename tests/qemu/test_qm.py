@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -342,3 +344,47 @@ def test_hibernation(qm: Shell, vm: int) -> None:
     qm.good("suspend", number, "--todisk", "1", "--statestorage", "local")
     qm.good("discard", number)
     assert qm.json("status", number)["lock"] == ""
+
+
+def test_templates_clones_and_the_trash(qm: Shell, vm: int) -> None:
+    number = str(vm)
+    qm.good("template", number)
+    assert "can't convert a template to a template" in qm.refused("template", number)
+    qm.good("clone", number, "700", "--name", "twin")
+    linked = qm.json("config", "700")
+    assert linked["name"] == "twin"
+    assert linked["scsi0"].startswith(f"local:{vm}/base-{vm}-disk-0.qcow2/700/")
+    assert "still in use by linked cloned VMs: 700" in qm.refused("destroy", number)
+    qm.good("clone", "700", "701", "--full")
+    assert qm.json("config", "701")["scsi0"].startswith("local:701/vm-701-disk-0.qcow2,")
+    assert "already exists" in qm.refused("clone", number, "701")
+    qm.good("destroy", "700")
+    assert [row["vmid"] for row in json.loads(qm.good("trash", "list", "--json"))] == [700]
+    assert "in the trash" in qm.refused("start", "700")
+    qm.good("trash", "restore", "700")
+    assert qm.json("config", "700") == linked
+    qm.good("destroy", "700")
+    qm.good("trash", "purge", "700")
+    assert "is not in the trash" in qm.refused("trash", "restore", "700")
+    qm.good("destroy", "701", "--now")
+
+
+def test_a_long_task_shows_a_bar_on_a_terminal(qm: Shell, engine: Engine, vm: int) -> None:
+    """Redrawn on its line while it grows; the log's lines stand above it."""
+    disk = engine.home / "local" / "images" / str(vm) / f"vm-{vm}-disk-0.qcow2"
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q -P 90 0 24M", disk], check=True)
+    master, slave = os.openpty()
+    words = ["move-disk", str(vm), "scsi0", "--format", "raw", "--bwlimit", "8192", "--delete"]
+    with subprocess.Popen(
+        [str(QM), *words], cwd=ROOT, env=qm.environ, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
+    ) as process:
+        os.close(slave)
+        said = b""
+        with suppress(OSError):  # how Linux says that nobody has the other end any more
+            while part := os.read(master, 4096):
+                said += part
+        assert process.wait(60) == 0, said
+    os.close(master)
+    bars = re.findall(rb"\r\x1b\[K\[(#*)(\.*)\] +\d+% copying scsi0: \d+%", said)
+    assert any(done and left for done, left in bars), said
+    assert said.endswith(b"TASK OK\r\n")

@@ -17,6 +17,8 @@ from vms.operations.configure import effective
 def find(vmid: int) -> VM:
     """Raises :class:`NotFound` in PVE's words."""
     vm = with_parts(VM.objects.filter(vmid=vmid)).first()
+    if vm is None and VM.everything.filter(vmid=vmid, stage=VM.Stage.TRASH).exists():
+        raise NotFound(f"VM {vmid} is in the trash.", hint=f"Bring it back with: qm trash restore {vmid}")
     if vm is None:
         raise NotFound(f"Configuration file for VM {vmid} does not exist (there is no such VM).")
     return vm  # type: ignore[no-any-return]
