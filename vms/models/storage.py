@@ -59,6 +59,12 @@ class Storage(models.Model):
         """What holds for every storage of its kind."""
         return KINDS[self.kind]
 
+    @property
+    def place(self) -> str:
+        """Where it is, in few words: a path, a volume group and its pool."""
+        first = [str(self.options.get(name, "")) for name in ("vgname", "thinpool", "pool", "namespace")]
+        return self.path or "/".join(part for part in first if part)
+
     def facts(self) -> dict[str, Any]:
         """What a pure reader (:func:`vms.hardware.volume.resolve`) needs to know of it."""
         return {

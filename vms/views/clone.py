@@ -16,6 +16,7 @@ from vms.config.cloning import copy_name
 from vms.errors import AccessError, ConfigError, ConfigErrors, VMError
 from vms.models import VM, Disk, Pool, Snapshot, Storage, StorageStatus, Task, Volume
 from vms.models.configuration import with_parts
+from vms.models.promised import promised
 from vms.operations.clone import clone
 from vms.operations.drafts import next_vmid
 from vms.operations.template import bases_of
@@ -40,10 +41,14 @@ class Mode:
 
 @dataclass(frozen=True)
 class Place:
-    """A storage as the table shows it. ``status`` is what its node last said of it."""
+    """A storage as the table shows it.
+
+    ``status`` is what its node last said of it, ``promised`` the bytes its disks may grow to.
+    """
 
     storage: Storage
     status: StorageStatus | None
+    promised: int
 
 
 @signed_in
@@ -164,8 +169,9 @@ def held_still(vm: VM) -> str:
 def places(user: Any, vm: VM) -> list[Place]:
     """The storages a full clone may go to, with their room."""
     statuses = {row.storage_id: row for row in StorageStatus.objects.filter(node=vm.node)}
+    sums = promised(vm.node)
     return [
-        Place(row, statuses.get(row.pk))
+        Place(row, statuses.get(row.pk), sums.get(row.pk, 0))
         for row in Storage.objects.filter(enabled=True)
         if "images" in row.content and access.may(user, "Datastore.AllocateSpace", f"/storage/{row.name}")
     ]
