@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vms.backup.extraction import Extraction
 from vms.errors import ConfigError, StateError, StorageError
@@ -20,8 +21,7 @@ from vms.operations import cloudinit, newborn
 from vms.operations.base import Context
 from vms.operations.drives import driver_of
 from vms.operations.restoreplan import Piece, Plan
-from vms.operations.steps import undoable, whole
-from vms.operations.template import base_name
+from vms.operations.steps import undoable
 from vms.qemu.diskserver import Export, disk_server, end_left
 from vms.storage import base as storage_base
 from vms.tasks.queue import ONLY_FOR
@@ -104,6 +104,8 @@ async def fill(ctx: Context, plan: Plan, made: Made, found: Extraction) -> None:
         return
     async with serving(ctx, exports) as links:
         await found.restore(links, partial(_progress, ctx))
+    for piece in plan.pieces:  # they take more room than a moment ago
+        made[piece.slot] = await driver_of(ctx, piece.storage).find(made[piece.slot].volid)
 
 
 @contextlib.asynccontextmanager
@@ -116,7 +118,10 @@ async def serving(ctx: Context, exports: list[Export]) -> AsyncIterator[dict[str
         try:
             for export in exports:
                 links[export.name] = link = socket.socket(socket.AF_UNIX)
-                await asyncio.to_thread(link.connect, str(path))
+                try:
+                    await asyncio.to_thread(link.connect, str(path))
+                except OSError as error:
+                    raise StorageError(f"the new disks cannot be reached: {error.strerror}") from error
             yield links
         finally:
             for link in links.values():
@@ -133,10 +138,15 @@ async def as_bases(ctx: Context, plan: Plan, made: Made) -> None:
         if piece.archived is None:
             continue
         driver = driver_of(ctx, piece.storage)
-        volid, base = made[piece.slot].volid, base_name(made[piece.slot].volid)
-        made[piece.slot] = await whole(driver.to_base(volid))
-        ctx.on_undo(f"base {base}", partial(driver.from_base, base))
+        work = driver.to_base(made[piece.slot].volid)
+        made[piece.slot] = await undoable(
+            ctx, work, lambda base: f"base {base.volid}", partial(_unbase, driver)
+        )
         ctx.step(f"{piece.slot} is a base")
+
+
+async def _unbase(driver: Any, base: storage_base.Volume) -> None:
+    await driver.from_base(base.volid)
 
 
 async def remove_left(ctx: Context) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import random
+import signal
+from pathlib import Path
 
 from diskkit import config, created, holds_pattern
 from enginekit import Engine, until
@@ -77,16 +81,61 @@ def test_killed_on_the_way_in_place(engine: Engine) -> None:
         nothing_left(engine)
 
 
-def test_killed_while_it_writes(engine: Engine) -> None:
-    """Between two borders: the reader and the server of the disks go with their worker."""
+def writing(engine: Engine) -> Task:
+    """A restore that is in the middle of writing, slowly."""
     held = {"scsi0": Memory(SIZE, {0: random.Random(5).randbytes(SIZE)}), "virtio1": disks()["virtio1"]}
     task = restore(engine, backup(engine, content=held), bwlimit="512")
-    until(lambda: list((engine.run_dir / "nbd").glob("*/nbd.pid")), "the disks are served", 60)
-    until(lambda: [line for line in engine.strays() if "qemu-storage-daemon" in line], "by a daemon")
-    engine.kill()
-    until(lambda: not [line for line in engine.strays() if "qemu-storage-daemon" in line], "it is gone", 20)
-    engine.start()
+
+    def told() -> bool:
+        task.refresh_from_db()
+        assert not task.finished, task.message
+        return task.message.startswith("restoring scsi0.raw")
+
+    until(told, "it writes", 60)
+    return task
+
+
+def pids(engine: Engine, word: str) -> list[int]:
+    """The processes of this home whose command has ``word`` in it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            worker = str(engine.process.pid if engine.process else 0).encode()
+            if word.encode() in words and (
+                str(engine.home).encode() in words or worker in words.split(b"\0")
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def nothing_of_it(engine: Engine, task: Task) -> None:
     engine.end(task, 60)
     assert (task.status, engine.images()) == ("error", []), task.message
     until(lambda: not VM.everything.filter(vmid=101).exists(), "its number is free")
     nothing_left(engine)
+
+
+def test_killed_while_it_writes(engine: Engine) -> None:
+    """Between two borders: the reader and the server of the disks go with their worker."""
+    task = writing(engine)
+    reader = pids(engine, "vms.backup.extract")
+    assert len(reader) == 1
+    engine.kill()
+    until(lambda: not pids(engine, "qemu-storage-daemon"), "the daemon is gone", 20)
+    until(lambda: not Path(f"/proc/{reader[0]}").exists(), "the reader is gone", 20)
+    engine.start()
+    nothing_of_it(engine, task)
+
+
+def test_its_helpers_die(engine: Engine) -> None:
+    """The server of the disks, or the reader of the archive: told in words, and all of it taken back."""
+    for word, said in (
+        ("qemu-storage-daemon", "cannot be written: NBD"),
+        ("vms.backup.extract", "ended with -9"),
+    ):
+        task = writing(engine)
+        for pid in pids(engine, word):
+            os.kill(pid, signal.SIGKILL)
+        nothing_of_it(engine, task)
+        assert said in task.message
