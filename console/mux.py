@@ -1,8 +1,10 @@
-"""One port for everything: uvicorn's websocket class that passes console upgrades on as raw bytes.
+"""One port for everything: uvicorn's websocket class that hands console upgrades to the console proxy.
 
-uvicorn has parsed the request and written its head anew, so nothing can be smuggled past it; from then on
-this is a pipe to the console proxy's socket, which does every check. All other websockets go to uvicorn's
-own implementation. Use: ``uvicorn.run(…, ws=ConsoleMux, ws_per_message_deflate=False)``.
+uvicorn has parsed the request and written its head anew, so nothing can be smuggled past it. The head and
+the browser's connection itself (its descriptor) go through the proxy's socket, which does every check, and
+the web server has no part in that console any more: no byte of it passes here, and it outlives us. One
+that cannot be handed over (TLS ends here, or more than the head came) is piped instead. All other websockets
+go to uvicorn's own implementation. Use: ``uvicorn.run(…, ws=ConsoleMux, ws_per_message_deflate=False)``.
 """
 
 from __future__ import annotations
@@ -83,7 +85,25 @@ class ConsoleMux(asyncio.Protocol):
                 link.setsockopt(socket.IPPROTO_TCP, option, value)
         self._opening = asyncio.get_running_loop().create_task(self._open(head))
 
+    def _hand_over(self, head: bytes) -> bool:
+        """Give the browser's connection to the proxy. False when that is not possible: nothing was done."""
+        link = self._client.get_extra_info("socket")
+        if link is None or self._early or self._client.get_extra_info("ssl_object") is not None:
+            return False
+        with socket.socket(socket.AF_UNIX) as proxy:
+            proxy.setblocking(False)
+            try:
+                proxy.connect(self.console_socket)
+                if socket.send_fds(proxy, [head], [link.fileno()]) != len(head):
+                    raise BlockingIOError
+            except OSError:  # nobody is there, or too busy: the pipe waits, and knows what to say
+                return False
+        self._client.abort()  # only our descriptor of it
+        return True
+
     async def _open(self, head: bytes) -> None:
+        if self._hand_over(head):
+            return
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(OPEN_LIMIT):

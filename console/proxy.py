@@ -19,6 +19,7 @@ import socketserver
 import stat
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +55,10 @@ HEAD_LIMIT = 10.0
 STOP_LIMIT = 2.0
 M_ARENA_MAX = -8
 """The number that glibc's ``mallopt`` knows it by."""
+INT = 4
+"""Bytes of a descriptor as it travels."""
+FAREWELL = 1.0
+"""Seconds a browser gets to hear that its console has ended."""
 
 
 class Handler(ProxyRequestHandler):
@@ -64,6 +69,26 @@ class Handler(ProxyRequestHandler):
     timeout = HEAD_LIMIT
     server: ConsoleServer
     console: Console | None = None
+    handed: socket.socket | None = None
+    """The browser's own connection, when the web server handed it over."""
+
+    def setup(self) -> None:
+        """Talk to the browser itself where its connection came along with the head of its request."""
+        door: socket.socket = self.request  # type: ignore[assignment]
+        door.settimeout(HEAD_LIMIT)
+        self.handed = handed_over(door)
+        if self.handed is None:
+            super().setup()
+            return
+        self.request = self.handed  # type: ignore[assignment]
+        super().setup()
+        self.rfile.close()
+        self.rfile = door.makefile("rb")
+
+    def finish(self) -> None:
+        super().finish()  # type: ignore[no-untyped-call]
+        if self.handed is not None:
+            hang_up(self.handed)
 
     def handle_upgrade(self) -> None:
         try:
@@ -164,6 +189,30 @@ class Handler(ProxyRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: websockify's lines hold what the client sent."""
+
+
+def handed_over(door: socket.socket) -> socket.socket | None:
+    """The connection that came with the first byte through ``door``, or ``None`` when only bytes come.
+
+    Only looked at: the bytes stay to be read, and reading them drops the kernel's other copy.
+    """
+    _, came, _, _ = door.recvmsg(1, socket.CMSG_SPACE(INT), socket.MSG_PEEK)  # recv_fds() takes no flags
+    for level, kind, data in came:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            return socket.socket(fileno=int.from_bytes(data[:INT], sys.byteorder))
+    return None
+
+
+def hang_up(link: socket.socket) -> None:
+    """End a browser's connection so that it hears our last words: what it still sends is read until it has
+    gone, because a connection closed with unread bytes takes back what was sent last."""
+    deadline = time.monotonic() + FAREWELL
+    with link, suppress(OSError):
+        link.shutdown(socket.SHUT_WR)
+        while (left := deadline - time.monotonic()) > 0:
+            link.settimeout(left)
+            if not link.recv(1 << 16):
+                break
 
 
 class ConsoleServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

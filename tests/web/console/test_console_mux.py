@@ -64,6 +64,14 @@ def web(desk: Any, request: pytest.FixtureRequest) -> Iterator[Web]:
     found.stop()
 
 
+@pytest.fixture(params=[False, True], ids=["handed-over", "piped"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to the proxy. Piped: as where TLS ends in the web server and a descriptor alone is no use."""
+    if request.param:
+        monkeypatch.setattr(ConsoleMux, "_hand_over", lambda self, head: False)
+
+
+@pytest.mark.usefixtures("way")
 def test_a_console_goes_through(desk: Any, web: Web) -> None:
     person, vm = desk.person(superuser=True), desk.vm()
     browser = desk.open(person, vm, address=web.address)
@@ -78,6 +86,7 @@ def test_a_console_goes_through(desk: Any, web: Web) -> None:
     wait_for("the mux to forget", lambda: not web.server.server_state.connections)
 
 
+@pytest.mark.usefixtures("way")
 def test_refusals_come_through_as_http(desk: Any, web: Web) -> None:
     person, vm = desk.person(superuser=True), desk.vm()
     headers = desk.headers(person, desk.mint(person, vm))
@@ -103,6 +112,7 @@ def test_other_websockets_and_pages_are_uvicorns(desk: Any, web: Web) -> None:
     assert browser.answer().body == b"page", "without an upgrade it is a page like any other"
 
 
+@pytest.mark.usefixtures("way")
 def test_the_other_sides_end_is_passed_on(desk: Any, web: Web) -> None:
     person, vm = desk.person(superuser=True), desk.vm()
     browser = desk.open(person, vm, address=web.address)
@@ -111,6 +121,7 @@ def test_the_other_sides_end_is_passed_on(desk: Any, web: Web) -> None:
     assert browser.until_closed() == (4001, "signed out")
 
 
+@pytest.mark.usefixtures("way")
 def test_a_stalled_browser_costs_the_web_server_nothing(desk: Any, web: Web) -> None:
     person, vm = desk.person(superuser=True), desk.vm(flood=256 * MIB)
     screen = desk.screens[-1]
@@ -161,8 +172,25 @@ def test_without_a_proxy_it_says_503(home: Path) -> None:
     web.stop()
 
 
+def test_uvicorn_stops_and_its_consoles_go_on(desk: Any) -> None:
+    web = Web(desk.address)
+    person, vm = desk.person(superuser=True), desk.vm()
+    browser = desk.open(person, vm, address=web.address)
+    greeting = f"VM{vm.vmid};".encode()
+    assert browser.read(len(greeting)) == greeting
+    web.stop()
+    browser.send(b"still here")
+    assert browser.read(10) == b"still here"
+    person.client.session.flush()
+    assert browser.until_closed() == (4001, "signed out")
+    browser.close()
+
+
 @pytest.mark.parametrize("stalled", [False, True])
-def test_uvicorn_stops_with_consoles_open(desk: Any, stalled: bool) -> None:
+def test_uvicorn_stops_with_piped_consoles_open(
+    desk: Any, stalled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ConsoleMux, "_hand_over", lambda self, head: False)
     web = Web(desk.address)
     person, vm = desk.person(superuser=True), desk.vm(flood=64 * MIB if stalled else 0)
     browser = desk.open(person, vm, address=web.address)
