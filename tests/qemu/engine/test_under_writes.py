@@ -157,8 +157,8 @@ def off(engine: Engine, vm: VM) -> None:
     """Switched off; on another bus, with another machine, a template with a clone, in the trash and back."""
     engine.do("qmstop", vm)
     kept(engine, volume(vm))
-    change(vm, None, delete=["scsi0"])
-    change(vm, None, set={"sata3": volume(vm, "unused0")})
+    engine.end(change(vm, None, delete=["scsi0"]))
+    engine.end(change(vm, None, set={"sata3": volume(vm, "unused0")}))
     kept(engine, volume(vm, "sata3"))
     other = engine.vm({"name": "other", "ostype": "l26", "memory": "64"}, 103)
     params = {"disk": "sata3", "target_vmid": "103", "target_disk": "virtio0"}
