@@ -7,11 +7,11 @@ from typing import Any
 
 from django import forms
 
-from vms.config import calendar, retention
+from vms.config import calendar
 from vms.errors import ConfigError, ConfigErrors
+from vms.forms.keeping import KeepForm, numbers_of
 from vms.models import VM, BackupJob, Node, Pool, Storage
 from vms.operations.fleet import vm_list
-from vms.schema.option import options_of
 
 WHOM = (("all", "Every VM"), ("pool", "The VMs of a pool"), ("list", "These VMs"))
 MODES = (
@@ -19,8 +19,6 @@ MODES = (
     ("stop", "Stop: it is shut down and started again"),
 )  # fmt: skip
 COMPRESS = (("zstd", "zstd"), ("0", "none"))
-KEEPS = tuple(option for option in options_of(retention.Keep) if option.name != "keep-all")
-"""The rules of retention, each a number of its own."""
 COLUMNS = {"pool": "whom", "vmids": "whom", "all_vms": "whom"}
 """Where the error of a column stands that is no field of its own."""
 
@@ -38,7 +36,7 @@ class NumbersField(forms.CharField):
             raise forms.ValidationError(str(error)[:1].upper() + str(error)[1:] + ".") from None
 
 
-class BackupJobForm(forms.Form):
+class BackupJobForm(KeepForm):
     """``name`` only for a new one: its tasks are known by it."""
 
     name = forms.CharField(max_length=63, help_text="A letter, then letters, digits, hyphen or underscore.")
@@ -100,23 +98,6 @@ class BackupJobForm(forms.Form):
         }
         chooser = self.fields["vmids"]
         chooser.choices = sorted(shown.items())
-        for option in KEEPS:
-            self.fields[option.attr] = forms.IntegerField(
-                required=False,
-                min_value=0,
-                max_value=retention.MOST,
-                label=option.label.removeprefix("Keep "),
-            )
-
-    @property
-    def keeps(self) -> list[Any]:
-        """The fields of retention, bound."""
-        return [self[option.attr] for option in KEEPS]
-
-    def keep(self) -> str:
-        """``prune-backups`` as the numbers say it; what is no number is left out."""
-        given = {option.name: self.cleaned_data.get(option.attr) for option in KEEPS}
-        return ",".join(f"{name}={count}" for name, count in given.items() if count)
 
     def made(self) -> BackupJob:
         """The job as the fields say it: a new one or the changed one, not stored. Once the form is clean."""
@@ -146,12 +127,11 @@ class BackupJobForm(forms.Form):
 
 def values_of(job: BackupJob) -> dict[str, Any]:
     """What the form begins with for a job that is there."""
-    keep = retention.parse(job.keep)
     whom = "all" if job.all_vms else "pool" if job.pool_id is not None else "list"
     columns = (
         "enabled", "schedule", "repeat_missed", "storage", "node", "pool", "vmids", "mode", "compress",
         "limit", "notes", "fleecing", "comment",
     )  # fmt: skip
     values = {name: getattr(job, name) for name in columns}
-    values |= {option.attr: getattr(keep, option.attr) for option in KEEPS}
+    values |= numbers_of(job.keep)
     return values | {"whom": whom, "exclude": ", ".join(map(str, job.exclude))}

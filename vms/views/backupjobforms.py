@@ -16,14 +16,12 @@ from vms.forms.backupjobs import BackupJobForm
 from vms.models import BackupJob, Volume
 from vms.operations import backupjobs, jobrows
 from vms.operations.backuprights import handled
-from vms.operations.prune import judged
 from vms.views.backupjobs import change_reason, job_or_404, looked, pickable
 from vms.views.doors import signed_in
+from vms.views.prune import fates_of
 
 RUNS = 5
 """Next runs that are shown."""
-JUDGED = 200
-"""Backups whose fate is shown; the rest is counted."""
 
 
 @signed_in
@@ -134,10 +132,5 @@ def _fates(request: HttpRequest, job: BackupJob) -> dict[str, Any]:
     rows = Volume.objects.filter(
         content=Volume.Content.BACKUP, storage=job.storage, present=True, vmid__in=list(vms)
     )
-    fates = judged(handled(request.user, rows.select_related("storage")), retention.parse(job.keep))
-    goes = [(row, fate) for row, fate in fates if not fate.kept]
-    fates.sort(key=lambda pair: pair[0].vmid or 0)  # of each VM newest first
-    return {
-        "covered": len(vms), "fates": fates[:JUDGED], "more": max(0, len(fates) - JUDGED), "goes": len(goes),
-        "frees": sum(row.used or row.size for row, _ in goes),
-    }  # fmt: skip
+    found = handled(request.user, rows.select_related("storage"))
+    return {"covered": len(vms), **fates_of(found, retention.parse(job.keep))}

@@ -46,6 +46,11 @@ class Row:
     reason: str
     remove: str
 
+    @property
+    def whose(self) -> str:
+        """The query that narrows a storage's backups to this one's VM."""
+        return f"?vmid={self.volume.vmid}"
+
 
 def rows_of(user: Any, volumes: Iterable[Volume]) -> list[Row]:
     """The backups as they are drawn."""
@@ -107,7 +112,8 @@ def storage_backups(request: HttpRequest, storage: Storage) -> dict[str, Any]:
     seen = handled(request.user, backups().filter(storage=storage))
     page: Page[Volume] = Paginator(seen, PAGE).get_page(request.GET.get("backups"))
     return {
-        "takes_backups": True, "backup_page": page, "backup_rows": rows_of(request.user, page.object_list),
+        "takes_backups": True, "may_prune": may_handle(request.user, storage.name, None),
+        "backup_page": page, "backup_rows": rows_of(request.user, page.object_list),
         "backup_count": len(seen), "backup_used": sum(row.used for row in seen),
     }  # fmt: skip
 

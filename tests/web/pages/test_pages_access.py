@@ -95,6 +95,7 @@ MATRIX: dict[str, Case] = {
     "vms:backup_do": change(lambda scene: (backup_of(scene), "protect")),
     "vms:backup_config": page(lambda scene: (backup_of(scene),)),
     "vms:backup_restore": change(lambda scene: (backup_of(scene),), also_get=True),
+    "vms:storage_prune": change(("local",), {"keep_last": "1"}, also_get=True),
     "vms:backup_jobs": page(),
     "vms:backup_job_new": change(allowed=422, also_get=True),
     "vms:backup_job_preview": page(),

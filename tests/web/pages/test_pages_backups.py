@@ -244,6 +244,41 @@ def test_a_stranger_restores_nothing(scene: Scene, backup: Callable[..., Volume]
     assert not VM.everything.filter(vmid=300).exists()
 
 
+# ---- pruning by hand
+
+
+def test_pruning_shows_what_goes_and_asks_for_it(
+    scene: Scene, boss: Client, backup: Callable[..., Volume]
+) -> None:
+    for days in range(3):
+        backup(days=days)
+    backup(vmid=999, days=9)
+    address = "/storage/local/prune"
+    assert "All 4 stay" in text_of(boss.get(address))
+    fates = text_of(boss.get(address, {"part": "fates", "keep_last": "1", "vmid": "101"}))
+    assert "2 of 3 go" in fates
+    assert "<form" not in fates
+    checked = text_of(boss.post(address, {"keep_last": "2", "go": "check"}))
+    assert "1 of 4 goes" in checked
+    assert 'name="keep_last" value="2"' in checked
+    assert "greater than or equal" in text_of(boss.post(address, {"keep_last": "-1"}), 422)
+    assert not Task.objects.filter(type="prune").exists()
+    text_of(boss.post(address, {"keep_last": "1", "keep_weekly": "2", "vmid": "101"}, headers=HTMX))
+    assert Task.objects.get(type="prune").params == {
+        "storage": "local", "prune-backups": "keep-last=1,keep-weekly=2", "vmid": "101"
+    }  # fmt: skip
+
+
+def test_who_may_prune(scene: Scene, backup: Callable[..., Volume]) -> None:
+    backup()
+    anna = signed_in(person("anna", vms__101="PVEVMUser", storage__local="PVEDatastoreUser"))
+    assert anna.get("/storage/local/prune").status_code == 404
+    assert "All 1 stay" in text_of(anna.get("/storage/local/prune?vmid=101"))
+    assert anna.post("/storage/local/prune", {"keep_last": "1"}).status_code == 404
+    assert anna.post("/storage/local/prune", {"keep_last": "1", "vmid": "102"}).status_code == 404
+    assert not Task.objects.filter(type="prune").exists()
+
+
 # ---- jobs
 
 JOB = {
