@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from enginekit import Engine
 from faultkit import deaths, fill, go_on, held_at
-from snapkit import DISKS, SECURE, config, inside_disk, paint, painted, tree
+from snapkit import DISKS, SECURE, config, images, inside_disk, paint, painted, tree
 
 from vms.models import VM, Snapshot, Task
 from vms.tasks import queue
@@ -94,6 +95,24 @@ def test_a_rollback(engine: Engine, running: VM, tmp_path: Path) -> None:
         assert after == {key: text for key, text in before.items() if key != "vmgenid"}, border
         assert (running.lock, tree(running)) == ("", {"one": "", "": "one"}), border
         assert list(engine.qemus()) == [100], border
+
+
+def test_a_rollback_that_stops_half_way(engine: Engine) -> None:
+    """A disk that cannot go back ends it; it says what the VM is now, and nothing is locked."""
+    vm = engine.draft(DISKS, 100)
+    engine.do("qmcreate", vm)
+    paint(engine, vm, 1)
+    engine.do("qmsnapshot", vm, snapname="one")
+    paint(engine, vm, 2)
+    task = held_at(engine, "qmrollback:2", vm, snapname="one")
+    lost = images(engine, vm)["virtio1"]
+    subprocess.run(["qemu-img", "snapshot", "-d", "one", lost], check=True)
+    go_on(engine)
+    assert engine.end(task).status == "error"
+    assert task.message.startswith("virtio1: ")
+    assert "The VM is off and partly what it was at 'one': roll back again." in task.message
+    vm.refresh_from_db()
+    assert (vm.lock, vm.status, painted(engine, vm)) == ("", "stopped", {1, 2})
 
 
 def test_cancelled_on_the_way(engine: Engine, running: VM) -> None:
