@@ -193,6 +193,14 @@ def _asked(text: str | None) -> dict[int, int]:
     return {int(vmid): int(pk) for vmid, _, pk in pairs}
 
 
+def still_good(run: Task) -> str:
+    """What a run that was cut short noted, as its successor is told it: the backups that ended well."""
+    asked = _asked(str(run.params.get("asked", "")))
+    good = Task.objects.filter(pk__in=asked.values(), status__in=WELL).values_list("pk", flat=True)
+    done = set(good)
+    return ",".join(f"{vmid}:{pk}" for vmid, pk in asked.items() if pk in done)
+
+
 def _ask(ctx: Context, job: BackupJob, vm: VM, asked: dict[int, int]) -> Task:
     """Queue the VM's backup and note it on the run, both or neither."""
     with transaction.atomic():

@@ -14,12 +14,15 @@ from django.utils import timezone
 
 from vms.config import calendar
 from vms.errors import ConfigError
-from vms.models import BackupJob
+from vms.models import BackupJob, Node, Task
 from vms.operations import backupjobs
-from vms.tasks import notify
+from vms.tasks import notify, queue
+from vms.worker.runner import CUT_SHORT
 
 log = logging.getLogger(__name__)
 
+RECENT = timedelta(hours=12)
+"""How long ago a run may have been cut short that goes on; after that its next time is near enough."""
 LATE = timedelta(minutes=5)
 """A run that is later than this was missed: no worker was there at its time."""
 
@@ -34,6 +37,26 @@ def next_run(job: BackupJob, after: datetime) -> datetime | None:
         log.warning("backup job %s: %s", job.name, error)
         return None
     return calendar.next_run(event, after, timezone.get_default_timezone())
+
+
+def go_on(node: Node, now: datetime | None = None) -> list[str]:
+    """Queue again, without what it had done, each run of this node that was cut short because the worker was
+    stopped (database work); answers the names of the jobs."""
+    since = (now or timezone.now()) - RECENT
+    cut = Task.objects.filter(type=backupjobs.TYPE, node=node, message=CUT_SHORT, ended__gte=since)
+    found = []
+    for task in cut.select_related("user").order_by("pk"):
+        name = str(task.params.get("job", ""))
+        later = Task.objects.filter(type=backupjobs.TYPE, node=node, params__job=name, pk__gt=task.pk)
+        with transaction.atomic():
+            if not later.exists() and BackupJob.objects.filter(name=name).exists():
+                params = {"job": name, "asked": backupjobs.still_good(task)}
+                queue.enqueue(
+                    backupjobs.TYPE, node=node, vm=None, user=task.user, label=task.label,
+                    params={key: text for key, text in params.items() if text},
+                )  # fmt: skip
+                found.append(name)
+    return found
 
 
 def begin_due(now: datetime | None = None) -> list[str]:

@@ -95,6 +95,7 @@ class NodeWorker(Worker):
         await self._db(rows.begin_life, self.node, self.boot)
         await self._supervisor.adopt()
         await self._db(autostart.begin, self.node)
+        await self._db(schedule.go_on, self.node)
         await self._survey.measure()
         await self._db(mirror.repair, self.node)
         await self.recover()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
@@ -106,3 +107,27 @@ def test_cancelling_a_run_cancels_the_backup_under_way(engine: Engine, job: Back
     engine.start()
     assert engine.end(task).status == "cancelled"
     assert children() == []
+
+
+def test_a_run_cut_short_by_an_ordered_stop_goes_on(engine: Engine, job: BackupJob) -> None:
+    disk = engine.draft({"name": "slow", "memory": "64", "scsi0": "local:0.03125,format=raw"}, 162)
+    engine.do("qmcreate", disk)
+    image = engine.home / "local" / "images" / "162" / "vm-162-disk-0.raw"
+    with image.open("r+b") as file:
+        file.write(os.urandom(16 << 20))
+    BackupJob.objects.filter(pk=job.pk).update(vmids=[160, 162], limit=400)  # far more than a stop waits for
+    (first,) = backupjobs.begin(BackupJob.objects.get(pk=job.pk), job.owner)
+    slow = until(
+        lambda: Task.objects.filter(type="vzdump", vmid=162, status="running").first(), "it begins", 60
+    )
+    assert engine.stop() == 0
+    BackupJob.objects.filter(pk=job.pk).update(limit=0)
+    for task in (first, slow):
+        task.refresh_from_db()
+        assert (task.status, "worker was stopped" in task.message) == ("error", True), said(task)
+    engine.start()
+    again = run_of(engine, job)
+    assert (again.pk > first.pk, again.status, again.user) == (True, "ok", job.owner), said(again)
+    assert children() == [(160, "ok"), (162, "error"), (162, "ok")]
+    assert [path.name[:15] for path in archives(engine)] == ["vzdump-qemu-160", "vzdump-qemu-162"]
+    assert not list((engine.home / "local" / "dump").glob(".*.part"))
