@@ -21,11 +21,22 @@ GUEST = {
     "vga": "std,clipboard=vnc",
 }  # fmt: skip
 TEXT = "cat >/tmp/typed <<'END'\nA {b} \"c\" $D ~e|f\\g\nEND\n"
-HOLD_CLIPBOARD = (
-    "for port in /sys/class/virtio-ports/*; do"
-    " if grep -q com.redhat.spice.0 $port/name; then sleep 60 <>/dev/${port##*/} & fi; done"
-)
-"""What the desktop's agent would do first: open the clipboard's channel."""
+CAPABILITIES, TEXT_ITSELF, GRAB, REQUEST = 6, 4, 7, 8
+"""Messages of the SPICE agent's protocol, of which the guest's shell is made to speak these."""
+AGENT = """
+port=/dev/$(grep -l com.redhat.spice.0 /sys/class/virtio-ports/*/name | cut -d/ -f5)
+setsid sh -c "exec 3<>$port; cat /tmp/hello >&3; cat <&3 >/tmp/heard &
+  while :; do [ -e /tmp/say ] && cat /tmp/say >&3 && rm /tmp/say; sleep 0.1; done" \\
+  </dev/null >/dev/null 2>&1 &
+"""
+"""What a desktop's agent does: hold the clipboard's channel, say what it can, listen and answer."""
+
+
+def message(kind: int, *numbers: int, text: str = "") -> str:
+    """A message of the agent's as ``printf`` writes it."""
+    body = struct.pack(f"<{len(numbers)}I", *numbers) + text.encode()
+    data = struct.pack("<IIIIQI", 1, 20 + len(body), 1, kind, 0, len(body)) + body
+    return "".join(f"\\{byte:03o}" for byte in data)
 
 
 def inside(house: House, vmid: int, script: str) -> str:
@@ -119,8 +130,26 @@ def the_clipboard(house: House, page: Page, vmid: int, screenshot: Callable[...,
     menu.locator("summary").click()
     expect(menu.get_by_role("status")).to_contain_text("install and start spice-vdagent", timeout=30_000)
     screenshot("console-clipboard")
-    inside(house, vmid, HOLD_CLIPBOARD)
+    inside(house, vmid, f"printf '{message(CAPABILITIES, 1, 1 << 5)}' >/tmp/hello; {AGENT}")
     expect(menu.get_by_role("status")).to_contain_text("The guest's agent listens", timeout=30_000)
+
+    def heard(text: str) -> bool:
+        return "yes" in inside(house, vmid, f"grep -q '{text}' /tmp/heard && echo yes")
+
+    def answer(wanted: int, *said: str) -> None:
+        """Say ``said`` once the agent has heard a message of that kind."""
+        sign = rf"od -An -tx1 -v /tmp/heard | tr -d ' \n' | grep -q '01000000{wanted:02x}000000'"
+        until(lambda: "yes" in inside(house, vmid, f"{sign} && echo yes"), "QEMU's message", 30, page)
+        inside(house, vmid, f": >/tmp/heard; printf '{''.join(said)}' >/tmp/now; mv /tmp/now /tmp/say")
+
+    menu.get_by_role("textbox").fill("for the guest")
+    menu.get_by_role("button", name="Send to guest").click()
+    answer(GRAB, message(REQUEST, 1))
+    until(lambda: heard("for the guest"), "the text in the guest", 30, page)
+
+    inside(house, vmid, f": >/tmp/heard; printf '{message(GRAB, 1)}' >/tmp/now; mv /tmp/now /tmp/say")
+    answer(REQUEST, message(TEXT_ITSELF, 1, text="from the guest"))
+    expect(menu.get_by_role("textbox")).to_have_value("from the guest", timeout=30_000)
     menu.locator("summary").click()
 
 

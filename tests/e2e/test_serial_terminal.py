@@ -70,6 +70,30 @@ def in_a_terminal(house: House, vmid: int) -> None:
         os.close(ours)
 
 
+def copied_and_pasted(page: Page) -> None:
+    """A marked word is copied; what is in the clipboard is typed."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    green = page.locator(".xterm-rows span", has_text=re.compile("^green$")).last
+    place = green.bounding_box()
+    assert place is not None
+    page.mouse.dblclick(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    page.get_by_role("button", name="Copy", exact=True).click()
+    until(lambda: page.evaluate("navigator.clipboard.readText()").strip() == "green", "the copy", 20, page)
+    page.evaluate("navigator.clipboard.writeText('echo $((20 + 3))-pasted\\r')")
+    page.get_by_role("button", name="Paste", exact=True).click()
+    says(page, "23-pasted")
+
+
+def fitted(page: Page) -> None:
+    """A smaller window has fewer columns, and says so."""
+    size = page.locator("[data-size]")
+    wide = size.inner_text()
+    page.set_viewport_size({"width": 1000, "height": 700})
+    expect(size).not_to_have_text(wide)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    expect(size).to_have_text(wide)
+
+
 def test_typing_on_the_serial_line(
     house: House, operator: Page, guest_pieces: dict[str, Path], screenshot: Callable[..., Path]
 ) -> None:
@@ -98,6 +122,8 @@ def test_typing_on_the_serial_line(
         says(page, "9-asked")
         assert "^[" not in page.locator(".xterm-rows").inner_text()
         screenshot("terminal")
+        copied_and_pasted(page)
+        fitted(page)
 
         watcher = page.context.new_page()
         watcher.goto(f"/vms/{vmid}/terminal/0/window?view=only")
