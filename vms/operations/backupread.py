@@ -197,8 +197,8 @@ def check_same(ctx: Context, plan: Plan, drives: list[Filtered], opened: list[bl
     by_top = {one.top: one.filename for one in opened}
     files = {drive.key: by_top.get(drive.top, "") for drive in drives}
     for held in plan.disks:
-        place = driver_of(ctx, held.volume.storage).path(held.volume.volid)
-        if held.key in files and files[held.key] != str(place):
+        driver = driver_of(ctx, held.volume.storage)
+        if held.key in files and not driver.opened_as(held.volume.volid, files[held.key]):
             raise StateError(f"{held.key}: QEMU has '{files[held.key]}' open, not '{held.volume.volid}'")
 
 

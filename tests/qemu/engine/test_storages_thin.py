@@ -16,9 +16,11 @@ import pytest
 from clonekit import clone, made
 from enginekit import Engine
 from guestkit import grounds
+from restorekit import done, restore
 from snapkit import lines
 from storagekit import BASE, disks, paint, painted, place, size
 
+from vms.errors import StateError
 from vms.models import VM, Storage, Volume
 
 PLAYED = Path(__file__).parent / "played"
@@ -52,6 +54,14 @@ def thin(installation: Engine) -> Iterator[tuple[Engine, Storage]]:
             engine.start()
             wipe(engine)
             end_devices(Path("/dev", group))
+
+
+def archived_and_restored(engine: Engine, vm: VM) -> VM:
+    """Another VM, made of a backup of the one that runs."""
+    task = engine.do("vzdump", vm, 60, storage="local")
+    made = Volume.objects.get(content="backup", vmid=vm.vmid)
+    assert made.name.rpartition("/")[2] in lines(task)
+    return done(engine, restore(engine, made.volid, 105))
 
 
 def end_devices(folder: Path) -> None:
@@ -90,6 +100,9 @@ def test_a_life_on_thin_volumes(thin: tuple[Engine, Storage]) -> None:
     assert painted(copy) == {2}
     then = made(engine, clone(engine, vm, 102, snapname="one", full="1"))
     assert painted(then) == {1}
+    back = archived_and_restored(engine, vm)
+    assert painted(back) == {2}
+    assert {disk.storage.name for disk in disks(back).values()} == {"thin"}
     engine.do("qmrollback", vm, 60, snapname="one", start="1")
     assert vm.status == "prelaunch"
     engine.do("qmstop", vm)
@@ -104,3 +117,17 @@ def test_a_life_on_thin_volumes(thin: tuple[Engine, Storage]) -> None:
     for one in VM.objects.order_by("template", "vmid"):
         assert engine.end(engine.submit("qmdestroy", one, now="1"), 60).status == "ok"
     assert not Volume.objects.filter(storage=storage).exists()
+
+
+def test_a_tpm_on_a_thin_volume(thin: tuple[Engine, Storage]) -> None:
+    """Its emulator has the device; a snapshot, whose copy of it would have to be a file, is refused."""
+    engine, storage = thin
+    vm = engine.draft(BASE | {"tpmstate0": "thin:1,version=v2.0"}, 100)
+    engine.do("qmcreate", vm, 60)
+    engine.do("qmstart", vm, 60)
+    engine.do("qmstop", vm)
+    engine.do("qmstart", vm, 60)
+    if storage.kind == "lvmthin":
+        with pytest.raises(StateError, match="no copy of it can be kept"):
+            engine.submit("qmsnapshot", vm, snapname="one")
+    engine.do("qmstop", vm)
