@@ -122,7 +122,7 @@ async def extraction(
         process = await asyncio.create_subprocess_exec(
             *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, pass_fds=(archive, theirs.fileno()), limit=LINE, cwd="/",
-            env=clean_environment(), start_new_session=True,
+            env=clean_environment({"MALLOC_ARENA_MAX": "2"}), start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         ours.close()
