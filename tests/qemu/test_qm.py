@@ -322,6 +322,7 @@ def test_snapshots(qm: Shell, vm: int) -> None:
     assert " RAM" in said[1]
     assert said[2].endswith("You are here!")
     assert [row["parent"] for row in qm.json("listsnapshot", number)] == ["", "one", "two"]
+    assert "\nparent: two\n" in qm.good("config", number)
     assert "already used" in qm.refused("snapshot", number, "two")
     qm.good("rollback", number, "one")
     assert qm.good("status", number) == "status: stopped\n"
@@ -339,6 +340,7 @@ def test_hibernation(qm: Shell, vm: int) -> None:
     assert "means nothing without --todisk" in qm.refused("suspend", number, "--statestorage", "local")
     qm.good("suspend", number, "--todisk")
     assert qm.json("status", number)["lock"] == "suspended"
+    assert qm.json("config", number)["vmstate"].startswith(f"local:{vm}/vm-{vm}-state-suspend-")
     qm.good("resume", number)
     assert qm.good("status", number) == "status: running\n"
     qm.good("suspend", number, "--todisk", "1", "--statestorage", "local")

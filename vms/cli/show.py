@@ -11,6 +11,7 @@ from vms.config.secrets import masked
 from vms.errors import NotFound
 from vms.models import VM
 from vms.models.configuration import config_of, with_parts
+from vms.operations import mirror
 from vms.operations.configure import effective
 
 
@@ -51,7 +52,7 @@ def _row(vm: VM) -> dict[str, Any]:
 
 def show_config(options: argparse.Namespace) -> int:
     """The configuration the next start uses, one ``key: value`` a line; with ``--current`` what the VM has
-    now, with ``--snapshot`` what it had then."""
+    now, with ``--snapshot`` what it had then. Lock, parent and saved memory stand beside it, as in PVE."""
     vm = find(options.vmid)
     if options.snapshot:
         snapshot = vm.snapshots.filter(name=options.snapshot).first()
@@ -59,7 +60,8 @@ def show_config(options: argparse.Namespace) -> int:
             raise NotFound(f"snapshot '{options.snapshot}' does not exist")
         mapping = masked({key: str(text) for key, text in snapshot.config.items()})
     else:
-        mapping = with_kept(masked(config_of(vm) if options.current else effective(vm)), vm.foreign)
+        state = mirror.kept(vm) | ({"lock": vm.lock} if vm.lock else {})
+        mapping = with_kept(masked(config_of(vm) if options.current else effective(vm)), vm.foreign) | state
     if options.json:
         print(json.dumps(mapping, indent=1))
     else:

@@ -58,7 +58,7 @@ def text_of(vm: VM) -> str:
     """
     main = config_of(vm)
     notes = main.pop("description", "")
-    found = conffile.ConfFile(description=notes, main=main | _kept(vm), kept=dict(vm.foreign))
+    found = conffile.ConfFile(description=notes, main=main | kept(vm), kept=dict(vm.foreign))
     older = section(vm.seed.get("values", {}), main) if vm.seed else {}
     if older:
         found.special["cloudinit"] = older
@@ -74,7 +74,7 @@ def text_of(vm: VM) -> str:
     return conffile.format(found)
 
 
-def _kept(vm: VM) -> dict[str, str]:
+def kept(vm: VM) -> dict[str, str]:
     """What is known of a VM besides its configuration: where it comes from, its saved memory."""
     found = {"parent": vm.parent.name} if vm.parent else {}
     if vm.lock == "suspended":

@@ -97,9 +97,14 @@ def deaths(
 
 def held_at(engine: Engine, border: str, vm: VM, **params: str) -> Task:
     """Ask for the verb; answers when a new worker stands still at that border of it."""
+    return held(engine, border, lambda: engine.submit(border.partition(":")[0], vm, **params))
+
+
+def held(engine: Engine, border: str, ask: Callable[[], Task]) -> Task:
+    """The same for what is asked for otherwise."""
     engine.stop()
     engine.start(PVELITE_HOLD=border)
-    task = engine.submit(border.partition(":")[0], vm, **params)
+    task = ask()
     assert engine.process is not None
     stat = Path(f"/proc/{engine.process.pid}/stat")
     until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the worker stands still")

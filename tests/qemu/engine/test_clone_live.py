@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from clonekit import CONFIG, clone, died, dies, files, made, plain, read, write
 from enginekit import Engine, until
+from faultkit import fill, go_on, held
 from test_chaos import tell_qemu
 
 from vms.errors import StateError
@@ -89,6 +91,21 @@ def test_cancelled(engine: Engine, running: VM) -> None:
     in_order(engine, running)
     left = {name.partition("/")[0] for name in files(engine)}
     assert left == {"900", "102"}
+
+
+def test_a_target_that_fills_up(engine: Engine, running: VM, small: Path) -> None:
+    """A mirror that cannot go on ends the clone; its source never hears of it."""
+    from vms.models import VM
+
+    task = held(engine, "qmclone:4", lambda: clone(engine, running, storage="small"))
+    fill(small)
+    go_on(engine)
+    assert engine.end(task, 60).status == "error"
+    assert task.message.startswith("clone failed: scsi1: ")
+    assert "No space left on device" in task.message
+    in_order(engine, running)
+    assert not list(small.glob("images/*/*"))
+    assert list(VM.everything.values_list("vmid", flat=True)) == [900]
 
 
 def test_killed_at_every_border(engine: Engine, running: VM) -> None:
