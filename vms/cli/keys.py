@@ -37,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
         return end(submit(KEY, vm=vm, user=None, params={"key": options.key}), options)
     layout = options.layout or offered(str(vm.options.get("keyboard", "")))
     data = sys.stdin.buffer.read(4 * LONGEST + 1)
+    if len(data) > 4 * LONGEST:
+        raise ConfigError("text", f"is longer than {LONGEST} characters, the most that is typed")
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -224,6 +224,8 @@ class Monitor:
         """One descriptor and the command that takes it. QEMU keeps the descriptor that came last, so two
         who hand something over at once would get each other's."""
         async with self._handing:
+            if self.closed:
+                raise MonitorError(command, GONE, "QEMU is not connected; nothing was sent")
             self._client.send_fd_scm(fd)
             return await self.execute(command, arguments)
 

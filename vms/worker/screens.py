@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from vms.errors import MonitorError, OutcomeUnknown, StateError
 from vms.hardware.screens import shares_clipboard
 from vms.hardware.serial import display_of
+from vms.models import VM
 from vms.qemu.screen import picture_of
 from vms.tasks import screens
 from vms.tasks.screens import Thumbnail
@@ -46,17 +47,22 @@ class Artist:
         self.bell = asyncio.Event()
 
     async def run(self) -> None:
+        """Draw again and again. A round that fails is lost, not the worker."""
         while True:
             self.bell.clear()
-            alive = {
-                str(guest.record["run_id"]): guest for guest in self._supervisor.guests() if has_screen(guest)
-            }
-            wanted = await asyncio.to_thread(screens.looked, alive) if alive else set()
-            self._drawn = {run: self._drawn.get(run, Drawn()) for run in wanted}
-            for run in sorted(wanted, key=lambda each: self._drawn[each].due):
-                await self._draw(alive[run], run, self._drawn[run])
+            try:
+                await self._round()
+            except Exception:
+                log.exception("the screens could not be drawn")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.bell.wait(), EVERY)
+
+    async def _round(self) -> None:
+        alive = {str(guest.record["run_id"]): guest for guest in self._supervisor.guests() if shows(guest)}
+        wanted = await asyncio.to_thread(screens.looked, alive) if alive else set()
+        self._drawn = {run: self._drawn.get(run, Drawn()) for run in wanted}
+        for run in sorted(wanted, key=lambda each: self._drawn[each].due):
+            await self._draw(alive[run], run, self._drawn[run])
 
     async def _draw(self, guest: LiveGuest, run: str, drawn: Drawn) -> None:
         began = time.monotonic()
@@ -81,10 +87,11 @@ class Artist:
         drawn.due = time.monotonic() + (time.monotonic() - began) * SHARE
 
 
-def has_screen(guest: LiveGuest) -> bool:
-    """Whether it was started with a graphics card."""
+def shows(guest: LiveGuest) -> bool:
+    """Whether it has a graphics card that can be asked: not while its memory is still being read."""
     display = display_of(guest.record.get("config", {}))
-    return not display.startswith(("none", "serial"))
+    screenless = display.startswith(("none", "serial"))
+    return not screenless and not guest.held and guest.status not in (VM.Status.PRELAUNCH, VM.Status.UNKNOWN)
 
 
 async def listened(guest: LiveGuest) -> bool | None:

@@ -125,16 +125,34 @@ def stopped_in_the_middle(engine: Engine, vm: VM) -> None:
     """Cancelled: the task says how much was typed, and the keyboard is free for the next."""
     from vms.tasks.queue import request_cancel
 
-    task = type_text("#" * 400, vm=vm, user=None, rate=5)
-
-    def under_way() -> bool:
-        task.refresh_from_db()
-        return bool(task.progress)
-
-    until(under_way, "some of it is typed", 60)
+    task = under_way(vm)
     request_cancel(task)
     engine.end(task)
     assert task.status == "cancelled"
     assert any(" of 400 characters were typed" in line.text for line in task.lines.all())
     engine.do("sendkey", vm, key="ctrl-c")
     engine.do("sendkey", vm, key="ret")
+    killed_in_the_middle(engine, vm)
+
+
+def under_way(vm: VM) -> Task:
+    """A long text of which some is typed."""
+    task = type_text("#" * 400, vm=vm, user=None, rate=5)
+
+    def begun() -> bool:
+        task.refresh_from_db()
+        return bool(task.progress)
+
+    until(begun, "some of it is typed", 60)
+    return task
+
+
+def killed_in_the_middle(engine: Engine, vm: VM) -> None:
+    """A worker that dies while it types: the next one ends the task and types nothing twice."""
+    task = under_way(vm)
+    engine.kill()
+    engine.start()
+    engine.end(task)
+    assert task.status == "error"
+    assert "a part of the text may have been typed" in task.message
+    engine.do("sendkey", vm, key="ctrl-c")
