@@ -165,6 +165,9 @@ class Operation:
     """Whether it only reads the VM, so that what cuts the power or pauses need not wait for it."""
     takes_turn: ClassVar[bool] = True
     """Whether it waits for, and holds up, other tasks on the VM. What only talks to the guest does not."""
+    fleeting: ClassVar[bool] = False
+    """Whether a power cut takes along all it does before its end, so that it may simply be done again after
+    one: it begins before its claim is on the disk."""
     params: ClassVar[builtins.type[Params]] = NoParams
 
     def authorise(self, user: Any, vm: VM, params: Any) -> None:

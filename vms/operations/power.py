@@ -64,6 +64,7 @@ class Start(Operation):
     """Start the VM. One that is hibernated goes on where it was."""
 
     accepts_locks = frozenset({SUSPENDED})
+    fleeting = True
 
     def check(self, vm: VM, params: Any) -> None:
         if vm.stage != VM.Stage.DEFINED:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Case, QuerySet, Value, When
 from django.utils import timezone
 
@@ -15,6 +16,11 @@ from vms.models import VM, Node, Task, TaskLogLine
 from vms.tasks import notify
 from vms.tasks.upid import Upid, user_part
 
+FORCED = {
+    "sqlite": ("PRAGMA synchronous=NORMAL", "PRAGMA synchronous=FULL"),
+    "postgresql": ("SET synchronous_commit TO off", "RESET synchronous_commit"),
+}
+"""What lets a connection's commits go ahead of the disk, and what ends that (as in the settings)."""
 CLAIM_LIMIT = 50
 """Rows taken at once; a worker that got this many looks again without waiting."""
 UNFINISHED = (Task.Status.QUEUED, Task.Status.RUNNING)
@@ -118,10 +124,27 @@ def waiting(node: Node) -> list[Claimed]:
     return _rows(Task.objects.filter(node=node, status=Task.Status.QUEUED).order_by("pk")[:CLAIM_LIMIT])
 
 
-def claim_row(row: Claimed, boot: str) -> datetime | None:
-    """Take one waiting row for worker life ``boot``; answers when. None: somebody was faster."""
+def claim_row(row: Claimed, boot: str, *, lasting: bool = True) -> datetime | None:
+    """Take one waiting row for worker life ``boot``; answers when. None: somebody was faster.
+
+    One that is not ``lasting`` is seen by everybody and outlives every process, but may be lost with the
+    machine's power: the row waits again then.
+    """
     mine, now = Task.objects.filter(pk=row.pk, status=Task.Status.QUEUED), timezone.now()
-    return now if mine.update(status=Task.Status.RUNNING, boot=boot, started=now) else None
+    with nullcontext() if lasting else unforced():
+        return now if mine.update(status=Task.Status.RUNNING, boot=boot, started=now) else None
+
+
+@contextmanager
+def unforced() -> Iterator[None]:
+    """What this thread commits meanwhile does not wait for the disk. Not inside a transaction."""
+    before, after = FORCED[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(before)
+        try:
+            yield
+        finally:
+            cursor.execute(after)
 
 
 def _rows(tasks: QuerySet[Task]) -> list[Claimed]:

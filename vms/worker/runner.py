@@ -12,6 +12,7 @@ import logging
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from vms import operations  # noqa: F401  (registers every verb)
 from vms.errors import AccessError, LaunchError, StateError, VMError
@@ -77,14 +78,29 @@ class Runner:
         if len(rows) != 1 or not about(rows[0]).isdisjoint(set().union(*self._about.values())):
             taken = await self._db(lambda: [row for row in rows if queue.claim_row(row, boot)])
             return [(row, None) for row in taken]
+        verb = OPERATIONS.get(rows[0].type)
+        if verb is not None and verb.fleeting:
+            return await self._db(self._take_at_once, rows[0])
         since, prepared = await asyncio.gather(
             self._db(queue.claim_row, rows[0], boot), self._db(self._prepare_early, rows[0])
         )
+        return self._taken(rows[0], since, prepared)
+
+    def _take_at_once(self, row: Claimed) -> list[tuple[Claimed, Prepared]]:
+        """Claim a row whose claim need not be on the disk, and prepare it."""
+        since = queue.claim_row(row, self._services.boot, lasting=False)
+        return self._taken(row, since, self._prepare_early(row)) if since else []
+
+    def _taken(
+        self, row: Claimed, since: datetime | None, prepared: Prepared
+    ) -> list[tuple[Claimed, Prepared]]:
+        """The row with what was read for it, perhaps before it was claimed; nothing when it is not ours."""
         if since is None:
             return []
-        if isinstance(prepared, TaskContext):  # its row may have been read before it was claimed
-            prepared.task.status, prepared.task.boot, prepared.task.started = Task.Status.RUNNING, boot, since
-        return [(rows[0], prepared)]
+        if isinstance(prepared, TaskContext):
+            task = prepared.task
+            task.status, task.boot, task.started = Task.Status.RUNNING, self._services.boot, since
+        return [(row, prepared)]
 
     def spawn(self, row: Claimed, prepared: Prepared = None, *, inherited: bool = False) -> None:
         """Begin with a claimed row; ``inherited`` ones are settled instead of run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.db import connection
 
 from vms.errors import AccessError, ConfigErrors, LockedError, StateError
 from vms.models import VM, Node, Task
@@ -204,3 +205,20 @@ def test_a_row_cancelled_meanwhile_is_not_claimed(make_vm: Callable[..., VM], no
     assert queue.claim_row(row, "a") is None
     task.refresh_from_db()
     assert (task.status, task.boot) == ("cancelled", "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_that_need_not_last_is_seen_at_once_and_the_next_commit_waits_for_the_disk_again(
+    make_vm: Callable[..., VM], node: Node
+) -> None:
+    task = submit("qmstart", vm=make_vm(101), user=None)
+    (row,) = queue.waiting(node)
+    assert queue.claim_row(row, "a", lasting=False)
+    assert queue.claim_row(row, "b") is None
+    task.refresh_from_db()
+    assert (task.status, task.boot) == ("running", "a")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}[connection.vendor]
+        )
+        assert cursor.fetchone() in ((2,), ("on",))
