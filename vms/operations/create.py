@@ -23,6 +23,7 @@ from vms.models import VM, Disk, Storage, StorageStatus, Volume
 from vms.models.configuration import NEW_SEED, config_of, save_config, size_text
 from vms.operations import cloudinit, images, mirror, newborn, snippets
 from vms.operations.base import Context, Operation, Params, operation
+from vms.operations.places import place_errors
 from vms.operations.start import bring_up, came_up
 from vms.operations.volumes import keep_volume
 from vms.qemu import tpm
@@ -73,7 +74,9 @@ class Create(Operation):
             )
         mapping = config_of(vm)
         check_config(mapping)
-        check_places(vm)
+        errors = place_errors((disk.slot, disk.file) for disk in vm.disks.all())
+        if errors:
+            raise ConfigErrors(errors)
         check_room(vm)
         images.check(vm)
         cloudinit.check_seed(vm, mapping)
@@ -129,21 +132,6 @@ def may_use(user: Any, storage: str) -> None:
     path = f"/storage/{storage}"
     if not access.may(user, "Datastore.AllocateSpace", path):
         access.require(user, "Datastore.Audit", path)
-
-
-def check_places(vm: VM) -> None:
-    """Raise :class:`ConfigErrors` for storages that are switched off or hold something else."""
-    errors = []
-    for disk in vm.disks.select_related("storage", "volume__storage"):
-        row = disk.storage if disk.volume is None else disk.volume.storage
-        if row is None:
-            continue
-        if not row.enabled:
-            errors.append(ConfigError(disk.slot, f"storage '{row.name}' is switched off; choose another"))
-        elif disk.volume is None and "images" not in row.content:
-            errors.append(ConfigError(disk.slot, f"storage '{row.name}' takes no disk images"))
-    if errors:
-        raise ConfigErrors(errors)
 
 
 def check_room(vm: VM) -> None:

@@ -9,7 +9,7 @@ from vms.config import sshkeys
 from vms.config.relations import check_config
 from vms.config.rules import Finding, findings
 from vms.config.seeds import named
-from vms.config.upkeep import applied, is_seed, is_unused, volume_of
+from vms.config.upkeep import applied, holds_volume, is_seed, is_unused, volume_of
 from vms.config.vmconfig import VMConfig, parse_value
 from vms.errors import ConfigError, ConfigErrors, StateError
 from vms.hardware import is_drive
@@ -18,6 +18,7 @@ from vms.models.configuration import check_saved, drives_of, size_text, state_di
 from vms.models.usage import facts_in_use
 from vms.models.waiting import Waiting, volumes_named
 from vms.operations import images, snippets
+from vms.operations.places import place_errors
 from vms.operations.protection import SWITCH_OFF, said_of
 from vms.operations.waiting import needed_by
 from vms.operations.wish import Wish, volume_texts
@@ -84,7 +85,8 @@ def _frozen(vm: VM, wish: Wish, waiting: Waiting) -> Iterator[ConfigError]:
 def _new_disks(vm: VM, wish: Wish) -> list[ConfigError]:
     """New volumes: their image can be copied, and there is room by what the storages last said."""
     wanted = drives_of(vm, volume_texts(wish))
-    errors = []
+    drives = ((key, volume_of(text)) for key, text in wish.set.items() if holds_volume(key))
+    errors = place_errors(drives)
     for disk in wanted:
         if images.OPTION in disk.options:
             try:
