@@ -74,16 +74,23 @@ def backups() -> Any:
     return rows.select_related("storage", "node").order_by("-made", "name")
 
 
+def split(user: Any, volumes: Iterable[Volume]) -> tuple[list[Volume], int]:
+    """The backups the user may look at, and how many others there are."""
+    rows = list(volumes)
+    seen = handled(user, rows)
+    return seen, len(rows) - len(seen)
+
+
 @signed_in
 @require_GET
 def vm_backup(request: HttpRequest, vmid: int) -> HttpResponse:
     """The backups of a VM wherever they lie; ``?part=rows`` answers the list alone."""
     vm = vm_or_404(request, vmid)
-    seen = handled(request.user, backups().filter(vmid=vmid))
+    seen, hidden = split(request.user, backups().filter(vmid=vmid))
     page = Paginator(seen, PAGE).get_page(request.GET.get("page"))
     context = {
         "vm": vm, "tab": "backup", "page": page, "rows": rows_of(request.user, page.object_list),
-        "count": len(seen), "reason": backup_refusal(request.user, vm), "doing": _doing(vm),
+        "count": len(seen), "hidden": hidden, "reason": backup_refusal(request.user, vm), "doing": _doing(vm),
         "stores": bool(backup_stores(vm.node)), **jobs_of(request.user, vm),
     }  # fmt: skip
     part = request.GET.get("part") == "rows"
@@ -109,12 +116,12 @@ def storage_backups(request: HttpRequest, storage: Storage) -> dict[str, Any]:
     """What the storage's page tells of its backups."""
     if "backup" not in storage.content:
         return {"takes_backups": False}
-    seen = handled(request.user, backups().filter(storage=storage))
+    seen, hidden = split(request.user, backups().filter(storage=storage))
     page: Page[Volume] = Paginator(seen, PAGE).get_page(request.GET.get("backups"))
     return {
         "takes_backups": True, "may_prune": may_handle(request.user, storage.name, None),
         "backup_page": page, "backup_rows": rows_of(request.user, page.object_list),
-        "backup_count": len(seen), "backup_used": sum(row.used for row in seen),
+        "backup_count": len(seen), "hidden": hidden, "backup_used": sum(row.used for row in seen),
     }  # fmt: skip
 
 
