@@ -25,9 +25,10 @@ def keep_volume(storage: Storage, node: Node, found: base.Volume) -> Volume:
         "base": base_row(storage, node, found), "present": True, "used": found.used, "made": found.made,
         "notes": found.notes, "protected": found.protected,
     }  # fmt: skip
-    row, _ = Volume.objects.update_or_create(
-        storage=storage, node=None if storage.shared else node, name=name, defaults=values
-    )
+    where = None if storage.shared else node
+    row, _ = Volume.objects.update_or_create(storage=storage, node=where, name=name, defaults=values)
+    # A scan may have made the row before us; whoever goes on with it must not have to ask for its storage.
+    row.storage, row.node = storage, where
     return row
 
 

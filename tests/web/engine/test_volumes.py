@@ -17,7 +17,14 @@ from vms.models import VM, AuditEntry, BackupJob, Node, Snapshot, Storage, Stora
 from vms.models.configuration import config_of, save_config
 from vms.models.waiting import apply_pending
 from vms.operations.destroy import erase, forget, leave_jobs, owned
-from vms.operations.volumes import find_volume, register_upload, remove_iso, snapshots_with, users_of
+from vms.operations.volumes import (
+    find_volume,
+    keep_volume,
+    register_upload,
+    remove_iso,
+    snapshots_with,
+    users_of,
+)
 from vms.storage import base
 from vms.worker import storages
 from vms.worker.storages import Scanner
@@ -250,6 +257,20 @@ def test_a_vm_leaves_the_backup_jobs_that_name_it(
         ("other", [102], []),
         ("rest", [], []),
     ]
+
+
+def test_a_row_a_scan_has_made_needs_no_further_question(
+    storage: Storage, node: Node, django_assert_num_queries: Any
+) -> None:
+    """A task that keeps its volume goes on with the row outside the database's threads."""
+    name = "100/vm-100-state-one.raw"
+    found = base.Volume(
+        volid=f"local:{name}", content="images", format="raw", size=9, used=9, path=Path(name), vmid=100
+    )
+    for _ in range(2):
+        row = keep_volume(storage, node, found)
+        with django_assert_num_queries(0):
+            assert (row.volid, row.storage.facts()["type"], row.node) == (f"local:{name}", "dir", node)
 
 
 def test_a_scan_that_was_slower_than_a_removal(storage: Storage, node: Node, tmp_path: Path) -> None:
