@@ -74,6 +74,7 @@ class Pump:
         self.client = handler.request
         self.target = target
         self.console = console
+        self.account = console.main or console  # a SPICE session is counted, and idle, as one
         self.todo = bytearray()  # from the browser, not yet taken by the guest
         self.blocked = False  # the browser cannot take more
         self.hung = False  # the guest hung up while the browser was blocked
@@ -139,10 +140,10 @@ class Pump:
         except OSError:
             self.close(1000, "the browser left")
         for message in messages:
-            self.console.bytes_in += len(message)
+            self.account.bytes_in += len(message)
             self.todo += self.allowed(message)
         if messages:
-            self.console.heard = time.monotonic()
+            self.account.heard = time.monotonic()
             self.give()
         if closed:
             self.close(1000, "the browser left")
@@ -179,7 +180,7 @@ class Pump:
                 data = b""
             if not data:
                 self.close(1000, "the screen was closed")
-            self.console.bytes_out += len(data)
+            self.account.bytes_out += len(data)
             self.blocked = self.handler.send_frames([data])
         elif event & GONE:
             if not self.blocked:

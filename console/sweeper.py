@@ -94,7 +94,7 @@ def _verdict(
         return codes.NOT_PERMITTED, "no longer permitted"
     if not vm.running or vm.run_id != console.run_id:
         return codes.RUN_ENDED, "the VM was stopped"
-    if time.monotonic() - console.heard > IDLE_LIMIT:
+    if time.monotonic() - (console.main or console).heard > IDLE_LIMIT:
         return codes.IDLE, "nobody is watching"
     return None
 

@@ -101,6 +101,21 @@ def test_a_channel_needs_all_that_a_session_needs(desk: Any, vm: VM) -> None:
     closed(desk)
 
 
+def test_a_session_is_busy_or_idle_as_one(desk: Any, vm: VM) -> None:
+    """Nobody talks on the main channel for hours while the keyboard is used; its bytes are the session's."""
+    person = desk.person(superuser=True)
+    token, browser, main = session(desk, person, vm)
+    keys = upgrade(desk, person, vm, token)
+    channel = in_browser(keys)
+    assert channel.link(session=main.session, channel=INPUTS) == 0
+    (first,) = (console for console in desk.server.registry.all() if console.main is None)
+    before, counted = first.heard, first.bytes_in
+    keys.send(MINI.pack(103, 4) + b"\x1e\0\0\0")  # a key goes down
+    wait_for("it to count", lambda: first.bytes_in > counted and first.heard > before)
+    browser.close()
+    closed(desk)
+
+
 def test_tickets_are_not_crossed(desk: Any, vm: VM) -> None:
     """A ticket for the screen opens no SPICE session, and one unused none of another kind."""
     person = desk.person(superuser=True)
