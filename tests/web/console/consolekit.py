@@ -30,6 +30,17 @@ def wait_for(what: str, state: Callable[[], Any], limit: float = 30) -> Any:
     return found
 
 
+def reached(path: Path) -> socket.socket | None:
+    """Connected to that socket, or None while nobody listens there."""
+    link = socket.socket(socket.AF_UNIX)
+    try:
+        link.connect(str(path))
+    except OSError:
+        link.close()
+        return None
+    return link
+
+
 @contextmanager
 def database(path: Path) -> Iterator[None]:
     """Django's default database is the file ``path``, for every thread and process, until the block ends."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from consolekit import Browser, wait_for
+from consolekit import Browser, reached, wait_for
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -27,17 +27,6 @@ GONE = -1
 OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)
 CHANNELS_LIST, ATTACH = 104, 104
 MINI = struct.Struct("<HI")
-
-
-def reached(path: Path) -> socket.socket | None:
-    """Connected to that socket, or None while nobody listens there."""
-    link = socket.socket(socket.AF_UNIX)
-    try:
-        link.connect(str(path))
-    except OSError:
-        link.close()
-        return None
-    return link
 
 
 class SpiceGuest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import uuid
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from consolekit import wait_for
+from consolekit import reached, wait_for
 from playwright.sync_api import Page, expect, sync_playwright
 
 from console.mux import ConsoleMux
@@ -61,10 +60,8 @@ class Guest:
             "-qmp", f"unix:{self.qmp},server=on,wait=off",
         ]  # fmt: skip
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
-        wait_for("QEMU's monitor", self.qmp.exists, 20)
-        self.link = socket.socket(socket.AF_UNIX)
-        self.link.settimeout(20)
-        self.link.connect(str(self.qmp))
+        self.link = wait_for("QEMU's monitor", lambda: reached(self.qmp), 60)
+        self.link.settimeout(60)
         self.lines = self.link.makefile("rw")
         self.command("qmp_capabilities")
 
@@ -96,11 +93,12 @@ class Guest:
 @pytest.fixture(scope="module")
 def site(desk: Any) -> Iterator[str]:
     """The whole product's pages on a free port; its consoles go to the desk's proxy."""
-    from pvelite.asgi import application
+    from pvelite import asgi
 
+    asgi.http = asgi.Bridge(asgi.wsgi)  # with threads of this module's own: they keep a link to its database
     mux = type("Mux", (ConsoleMux,), {"console_socket": str(desk.address)})
     config = uvicorn.Config(
-        application, host="127.0.0.1", port=0, ws=mux, lifespan="off", log_config=None,
+        asgi.application, host="127.0.0.1", port=0, ws=mux, lifespan="off", log_config=None,
         ws_per_message_deflate=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -74,7 +74,7 @@ def test_a_guests_spice_screen(desk: Any, site: str, rows: Any, tmp_path: Path) 
             page.goto(f"{site}/vms/{vm.vmid}/spice")
             expect(state).to_have_text("Connected", timeout=60_000)
             obeys(page)
-            assert len(desk.server.registry.all()) == 4, "the session and three channels"
+            wait_for("the session and three channels", lambda: len(desk.server.registry.all()) == 4)
 
             page.keyboard.press("Control+Alt+Shift")
             expect(page.get_by_role("button", name="Ctrl-Alt-Del")).to_be_focused()
