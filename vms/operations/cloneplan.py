@@ -261,7 +261,7 @@ def piece_of(
                 hint="Convert the VM to a template first, or make a full clone.",
             )
         return replace(piece, how="link", format=formats[0])
-    if params.snapname and driver_of(volume).snapshot_refusal(volid):
+    if params.snapname and volume.format != "qcow2" and driver_of(volume).snapshot_refusal(volid):
         raise StateError(f"Full clone feature is not supported for a snapshot of '{volid}' ({key})")
     if params.format and params.format not in formats:
         raise ConfigError("format", f"storage '{place.name}' holds {formats[0]} disks only")
