@@ -21,7 +21,7 @@ from typing import Literal, Protocol, Self
 import zstandard
 
 from vms.backup import tarball
-from vms.backup.manifest import SUMS
+from vms.backup.manifest import LIMIT, SUMS
 from vms.backup.nbd import Extent
 from vms.errors import StorageError
 
@@ -99,6 +99,8 @@ class ArchiveWriter:
 
     async def add_text(self, name: str, data: bytes) -> None:
         """Add a small member."""
+        if len(data) > LIMIT:
+            raise StorageError(f"{name}: has {len(data)} bytes, at most {LIMIT} can be read again")
         await self._store(tarball.text_header(name, len(data), self._mtime))
         await self._store(data + tarball.padding(len(data)))
         self._sums.append(_sum(name, len(data), hashlib.sha256(data)))

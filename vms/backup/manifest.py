@@ -23,7 +23,7 @@ SUMS = "checksums.json"
 """The members that are no disks."""
 
 LIMIT = 256 << 10
-"""Bytes of the largest manifest that is read."""
+"""Bytes of the largest manifest, and of the longest configuration, that is read."""
 SIZE_LIMIT = 1 << 46
 """Bytes of the largest disk: 64 TiB, more than a qcow2 of ordinary clusters holds."""
 DISKS = 64
@@ -64,7 +64,10 @@ class Manifest:
     version: int = VERSION
 
     def format(self) -> bytes:
-        """The text as it stands in an archive."""
+        """The text as it stands in an archive.
+
+        Raises :class:`StorageError` for what :func:`parse` would refuse: better now than at the restore.
+        """
         disks = [
             {"key": disk.key, "volid": disk.volid, "format": disk.format, "size": disk.size,
              "member": disk.member}
@@ -75,7 +78,9 @@ class Manifest:
             "node": self.node, "begun": self.begun.astimezone(UTC).strftime(_TIME), "mode": self.mode,
             "consistent": self.consistent, "product": self.product, "disks": disks,
         }  # fmt: skip
-        return json.dumps(told, indent=1).encode() + b"\n"
+        text = json.dumps(told, indent=1).encode() + b"\n"
+        parse(text)
+        return text
 
     @property
     def size(self) -> int:
@@ -152,7 +157,7 @@ def _disk(row: object) -> ArchivedDisk:
         raise _wrong(f"{_shown(key)} is no drive that holds a disk")
     if row["member"] != member_of(key):
         raise _wrong(f"the disk {key} has to be the member '{member_of(key)}', not {_shown(row['member'])}")
-    volid, fmt = _text(row, "volid", 255), _text(row, "format", 12)
+    volid, fmt = _text(row, "volid", 400), _text(row, "format", 12)
     if not _VOLID.fullmatch(volid) or not _FORMAT.fullmatch(fmt):
         raise _wrong(f"{key}: 'volid' or 'format' is no such thing")
     size = _number(row, "size", 1, SIZE_LIMIT)

@@ -19,8 +19,6 @@ from vms.errors import StorageError
 
 PIECE = 512 << 10
 """Bytes of a disk handed out at once."""
-CONF_LIMIT = 256 << 10
-"""Bytes of the longest configuration that is read."""
 
 Compress = Literal["0", "zstd"]
 Piece = tuple[int, memoryview]
@@ -44,7 +42,7 @@ class ArchiveReader:
             told = self._text(MEMBER, LIMIT)
             self._manifest = parse(told)
         with _about(CONF):
-            return told, self._text(CONF, CONF_LIMIT)
+            return told, self._text(CONF, LIMIT)
 
     @property
     def manifest(self) -> Manifest:

@@ -93,3 +93,9 @@ def test_what_is_refused(change: Callable[[Any], None], word: str) -> None:
 def test_texts_that_are_none(data: bytes) -> None:
     with pytest.raises(StorageError, match="manifest"):
         parse(data)
+
+
+@pytest.mark.parametrize("bad", [disk(size=1 << 60), disk(size=0), disk(volid="a" * 500), disk("net0")])
+def test_what_could_not_be_read_is_not_written(bad: ArchivedDisk) -> None:
+    with pytest.raises(StorageError):
+        manifest(bad).format()

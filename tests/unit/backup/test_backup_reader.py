@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import random
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
 import zstandard
 from archivekit import CONF, Forged, Memory, forged, manifest_of, packed, read, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vms.backup.manifest import LIMIT
 from vms.backup.nbd import Extent
-from vms.backup.reader import CONF_LIMIT
 from vms.backup.tarball import map_text, text_header
 from vms.errors import StorageError
 
@@ -84,6 +87,26 @@ async def test_a_truncated_file(tmp_path: Path, compress: str) -> None:
     if kind == "zstd":
         with pytest.raises(StorageError, match=r"something follows"):
             read(whole + packed(b"more"), kind)
+
+
+@given(
+    size=st.integers(1, 1 << 20),
+    stretches=st.lists(st.tuples(st.integers(0, (1 << 20) - 1), st.integers(1, 200_000)), max_size=12),
+    compress=st.sampled_from(["0", "zstd"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_disk_comes_back(size: int, stretches: list[tuple[int, int]], compress: str) -> None:
+    """Whatever its size, and wherever there is data."""
+    held: dict[int, bytes] = {}
+    at = 0
+    for offset, length in sorted(stretches):
+        begin, end = max(offset, at), min(offset + length, size)
+        if begin < end:
+            held[begin], at = NOISE[begin:end], end
+    kind = "zstd" if compress == "zstd" else "0"
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(write(Path(folder) / "backup", {"scsi0.raw": (disk := Memory(size, held))}, kind))
+        assert read((Path(folder) / "backup").read_bytes(), kind) == {"scsi0.raw": bytes(disk.content)}
 
 
 def tar_with(member: tarfile.TarInfo, body: bytes = b"") -> bytes:
@@ -182,7 +205,7 @@ def test_sizes_that_lie() -> None:
     with pytest.raises(StorageError, match=r"manifest.json: has 1048576 bytes, at most"):
         read(Forged().text("manifest.json", bytes(1 << 20)).end())
     with pytest.raises(StorageError, match=r"qemu.conf: has .* bytes, at most"):
-        read(forged(conf=bytes(CONF_LIMIT + 1)).end())
+        read(forged(conf=bytes(LIMIT + 1)).end())
     with pytest.raises(StorageError, match=r"checksums.json: has"):
         read(bytes(header) + text_header("checksums.json", LIMIT + 1, 0) + bytes(LIMIT + 512) + bytes(1024))
 
