@@ -131,3 +131,17 @@ def test_a_run_cut_short_by_an_ordered_stop_goes_on(engine: Engine, job: BackupJ
     assert children() == [(160, "ok"), (162, "error"), (162, "ok")]
     assert [path.name[:15] for path in archives(engine)] == ["vzdump-qemu-160", "vzdump-qemu-162"]
     assert not list((engine.home / "local" / "dump").glob(".*.part"))
+
+
+def test_runs_on_one_node_take_turns(engine: Engine, job: BackupJob) -> None:
+    other = BackupJob(name="second", schedule="2199-01-01", storage=engine.storage, vmids=[160])
+    jobrows.save(other, job.owner)
+    engine.kill()
+    runs = [*backupjobs.begin(job, job.owner), *backupjobs.begin(other, job.owner)]
+    engine.start()
+    for task in runs:
+        assert engine.end(task, 120).status == "ok", said(task)
+    *first, last = Task.objects.filter(type="vzdump").order_by("pk")
+    assert [task.vmid for task in (*first, last)] == [*VMS, 160]
+    assert all(task.ended is not None and task.ended <= last.created for task in first)
+    other.delete()
