@@ -390,3 +390,32 @@ def test_a_long_task_shows_a_bar_on_a_terminal(qm: Shell, engine: Engine, vm: in
     bars = re.findall(rb"\r\x1b\[K\[(#*)(\.*)\] +\d+% copying scsi0: \d+%", said)
     assert any(done and left for done, left in bars), said
     assert said.endswith(b"TASK OK\r\n")
+
+
+def test_vzdump(qm: Shell, engine: Engine, vm: int) -> None:
+    """A program of its own: numbers or all, Proxmox's options, an exit code for all of them together."""
+    program = QM.with_name("vzdump")
+
+    def vzdump(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(program), *words], cwd=ROOT, env=qm.environ, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    done = vzdump(str(vm), "--compress", "zstd", "--notes-template", "{{vmid}}", "--quiet", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "vzdump: --quiet means nothing here\n"
+    assert f"starting new backup job: vzdump {vm} --compress zstd --notes-template" in done.stdout
+    assert done.stdout.endswith("TASK OK\n")
+    (notes,) = (engine.home / "local" / "dump").glob(f"vzdump-qemu-{vm}-*.tar.zst.notes")
+    assert notes.read_text() == str(vm)
+    others = ",".join(str(row["vmid"]) for row in qm.json("list"))
+    done = vzdump("--all", "--exclude", others)
+    assert (done.returncode, done.stdout) == (0, "")
+    done = vzdump(str(vm), "--all", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "give the VMs' numbers, or --all 1, or --pool POOL" in done.stderr
+    done = vzdump(str(vm), "--storage", "nowhere")
+    assert done.returncode == 1
+    assert f"vzdump: VM {vm}: storage: storage 'nowhere' does not exist" in done.stderr
+    assert vzdump(str(vm), "--mode", "quick").returncode == 1

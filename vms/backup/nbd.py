@@ -117,9 +117,8 @@ class NbdClient:
     ) -> None:
         await self.close()
 
-    async def close(self, *, farewell: bool = True) -> None:
-        """Take leave. What was not flushed may be lost. Without ``farewell`` nothing is said any more: the
-        server is gone already."""
+    async def close(self) -> None:
+        """Take leave. What was not flushed may be lost."""
         if self._answers is None:
             return
         answers, self._answers = self._answers, None
@@ -127,8 +126,7 @@ class NbdClient:
         await asyncio.gather(answers, return_exceptions=True)
         self._break(StorageError("NBD: the connection was closed"))
         with contextlib.suppress(OSError):
-            if farewell:
-                self._link.send(struct.pack(">IHHQQI", REQUEST, 0, DISCONNECT, 0, 0, 0))
+            self._link.send(struct.pack(">IHHQQI", REQUEST, 0, DISCONNECT, 0, 0, 0))
         self._link.close()
 
     # ---- the verbs
@@ -154,8 +152,8 @@ class NbdClient:
         """Wait until all that was written is on the disk."""
         await self._ask(FLUSH, _Asked(self._loop.create_future()))
 
-    async def extents(self, span: int = STATUS_SPAN) -> list[Extent]:
-        """Where there is data, in order; the rest reads as zeroes. ``span``: bytes one question covers.
+    async def extents(self) -> list[Extent]:
+        """Where there is data, in order; the rest reads as zeroes.
 
         A server that does not tell has data everywhere.
         """
@@ -164,7 +162,7 @@ class NbdClient:
         found: list[Extent] = []
         at = 0
         while at < self.size:
-            asked = _Asked(self._loop.create_future(), at, min(span, self.size - at))
+            asked = _Asked(self._loop.create_future(), at, min(STATUS_SPAN, self.size - at))
             await self._ask(BLOCK_STATUS, asked)
             if not asked.status:
                 raise StorageError("NBD: the server tells nothing of what is allocated")

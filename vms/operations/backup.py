@@ -17,7 +17,7 @@ from typing import Any, Literal
 from vms import access
 from vms.backup.archive import ArchiveWriter
 from vms.config import backupnotes
-from vms.errors import StateError, StorageError, VMError
+from vms.errors import QemuError, StateError, StorageError, VMError
 from vms.models import VM
 from vms.operations import backupplan, backupread, backupwrite, prune
 from vms.operations.backupplan import Plan
@@ -31,6 +31,9 @@ from vms.operations.steps import whole
 from vms.schema.option import opt
 from vms.storage import dump
 from vms.storage.names import backup_part
+
+NO_ROOM = 64 << 20
+"""Bytes; a file system with less is full to most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +145,9 @@ class Backup(Operation):
             ctx.step("archive begun")
             async with ArchiveWriter(descriptor, ctx.params.compress or "0", limit) as writer:
                 try:
-                    await backupwrite.write(ctx, plan, reading, writer, diary)
-                except StorageError as error:
+                    writing = backupwrite.write(ctx, plan, reading, writer, diary)
+                    await backupread.while_whole(reading, writing)
+                except (QemuError, StorageError) as error:
                     raise await explained(ctx, plan, reading, error) from error
                 await backupread.close(ctx, plan.vm, reading)
                 ctx.step("disks let go")
@@ -179,18 +183,19 @@ async def introduce(ctx: Context, plan: Plan, diary: Diary) -> None:
         await diary.log("snapshots are no part of a backup")
 
 
-async def explained(ctx: Context, plan: Plan, reading: Reading, error: StorageError) -> VMError:
+async def explained(ctx: Context, plan: Plan, reading: Reading, error: VMError) -> VMError:
     """Why the archive could not be written, if more is known than the error says."""
-    if not reading.drives:
+    if not reading.drives or not (isinstance(error, QemuError) or str(error).startswith("NBD:")):
         return error
     vmid = plan.vm.vmid
-    if await ctx.services.gone(vmid, 0) or await ctx.services.observe(vmid) == VM.Status.STOPPED:
+    if await ctx.services.gone(vmid, 2) or await ctx.services.observe(vmid) == VM.Status.STOPPED:
         return StateError(f"VM {vmid} was stopped while it was backed up; nothing is left of the backup.")
-    if "not permitted" in str(error) or "input/output" in str(error):
-        where = plan.fleece.name if plan.fleece else "its disks"
+    folders = {backupread.fleece_folder(ctx, plan, held) for held in plan.disks}
+    full = [str(one) for one in sorted(folders) if await asyncio.to_thread(dump.room, one) < NO_ROOM]
+    if full:
         return StateError(
-            f"What the guest overwrote could not be kept on the storage of {where}, so the backup was given "
-            f"up; the guest goes on. ({error})",
+            f"What the guest overwrote meanwhile could not be kept, because {full[0]} has no room left. The "
+            "backup was given up; the guest goes on.",
             hint="Make room there, or choose another storage for fleecing.",
         )
-    return error
+    return StateError(f"A disk could no longer be read as it was: {error}. The guest goes on.")

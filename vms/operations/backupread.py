@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +14,14 @@ from typing import Any
 from django.utils import timezone
 
 from vms.backup.archive import Source
+from vms.backup.intake import BLOCK
 from vms.backup.nbd import Extent, NbdClient
 from vms.config.vmconfig import VMConfig
-from vms.errors import MonitorError, OutcomeUnknown, StateError
+from vms.errors import MonitorError, OutcomeUnknown, StateError, StorageError
 from vms.models import VM
 from vms.models.notes import note_work
 from vms.operations.backupplan import Plan
+from vms.operations.backupview import Memory, View
 from vms.operations.base import Context, Guest
 from vms.operations.drives import driver_of
 from vms.operations.snapdisks import TPM, Held
@@ -30,12 +31,10 @@ from vms.operations.steps import whole
 from vms.operations.tpmcopy import settled
 from vms.qemu import blocknodes, fleecing, storagedaemon
 from vms.qemu.fleecing import Filtered
-from vms.storage import fleece
+from vms.storage import fleece, image
 
 NOTE = "backup"
 """In ``VM.draft`` while a backup is made: all that a worker needs to know that has to end it."""
-SPAN = 64 << 20
-"""Bytes one question about allocation covers: its answer has to fit into a socket, too."""
 
 
 @dataclass
@@ -47,68 +46,8 @@ class Reading:
     moment: datetime = field(default_factory=timezone.now)
     consistent: bool = True
     drives: list[Filtered] = field(default_factory=list)
+    views: list[View] = field(default_factory=list)
     clients: list[NbdClient] = field(default_factory=list)
-
-
-class Memory:
-    """A small disk held in memory; what follows ``data`` is zeroes."""
-
-    def __init__(self, data: bytes, size: int) -> None:
-        self._data = data
-        self.size = max(size, len(data))
-
-    async def extents(self) -> list[Extent]:
-        """Where there is data."""
-        return [Extent(0, len(self._data))] if self._data else []
-
-    async def read(self, offset: int, length: int) -> bytes:
-        """Just those bytes."""
-        return self._data[offset : offset + length].ljust(length, b"\0")
-
-
-class View:
-    """A drive of a running guest as it was. It asks for little at a time (:mod:`vms.qemu.fleecing`), on
-    several connections at once."""
-
-    def __init__(self, clients: list[NbdClient]) -> None:
-        self.size = clients[0].size
-        self._clients = clients
-        self._free: asyncio.Queue[NbdClient] = asyncio.Queue()
-        for client in clients:
-            self._free.put_nowait(client)
-        self._piece = piece_size()
-
-    async def extents(self) -> list[Extent]:
-        """Where there is data."""
-        async with self._client() as client:
-            return await client.extents(SPAN)
-
-    async def read(self, offset: int, length: int) -> bytearray:
-        """Just those bytes."""
-        found = bytearray(length)
-        async with self._client() as client:
-            for at in range(0, length, self._piece):
-                piece = await client.read(offset + at, min(self._piece, length - at))
-                found[at : at + len(piece)] = piece
-        return found
-
-    @contextlib.asynccontextmanager
-    async def _client(self) -> AsyncIterator[NbdClient]:
-        client = await self._free.get()
-        try:
-            yield client
-        finally:
-            self._free.put_nowait(client)
-
-
-def piece_size() -> int:
-    """Bytes of one read whose answer fits into a socket that nobody reads: half of what this node gives one,
-    128 KiB as a rule."""
-    try:
-        room = int(Path("/proc/sys/net/core/wmem_default").read_text())
-    except (OSError, ValueError):
-        room = 212992
-    return max(4096, min(128 << 10, room * 5 // 8 // 4096 * 4096))
 
 
 async def remember(ctx: Context, **more: Any) -> None:
@@ -179,6 +118,7 @@ async def open_live(ctx: Context, plan: Plan, guest: Guest, *, freeze: bool, go_
             await whole(fleecing.open_fleece(monitor, drive, descriptor))
         finally:
             os.close(descriptor)
+    before = await allocations(ctx, plan)
     await remember(ctx, holding=True)
     if freeze:
         async with calm(ctx, guest) as frozen:
@@ -188,7 +128,15 @@ async def open_live(ctx: Context, plan: Plan, guest: Guest, *, freeze: bool, go_
         reading.consistent = go_on
         await whole(_moment(ctx, plan, guest, reading, go_on))
     await remember(ctx, holding=False)
-    await connect(ctx, plan, guest, reading)
+    # What the guest gave up between the two looks would be missing in one of them.
+    after = await allocations(ctx, plan)
+    for drive in drives:
+        path = socket_of(ctx, plan.vm.vmid, drive.key)
+        view = View(ctx, guest, drive, path, joined(drive.size, before[drive.key], after[drive.key]))
+        reading.views.append(view)
+        reading.sources[drive.key] = view
+    await ctx.services.observe(plan.vm.vmid)
+    ctx.step("ready")
     return reading
 
 
@@ -230,20 +178,38 @@ async def _moment(ctx: Context, plan: Plan, guest: Guest, reading: Reading, go_o
     await ctx.log(f"the guest stood still for {time.monotonic() - began:.2f} s")
 
 
-async def connect(ctx: Context, plan: Plan, guest: Guest, reading: Reading) -> None:
-    """Read what the filters show."""
-    path = ctx.services.paths.vm(plan.vm.vmid).backup
-    await whole(fleecing.serve(guest.monitor, reading.drives, path))
-    ctx.step("served")
-    for drive in reading.drives:
-        clients = []
-        for number in range(fleecing.LINKS):
-            link = await whole(fleecing.link(guest.monitor, drive, path, number))
-            clients.append(await NbdClient.adopt(link, drive.export))
-            reading.clients.append(clients[-1])
-        reading.sources[drive.key] = View(clients)
-    ctx.step("connected")
-    await ctx.services.observe(plan.vm.vmid)
+def socket_of(ctx: Context, vmid: int, key: str) -> Path:
+    """Where a drive of a running guest arrives."""
+    return Path(ctx.services.paths.vm(vmid).folder) / f"backup-{key}.sock"
+
+
+async def allocations(ctx: Context, plan: Plan) -> dict[str, list[Extent]]:
+    """Where the disks have data, by their files: all of a disk where that cannot be told."""
+    found: dict[str, list[Extent]] = {}
+    for held in plan.disks:
+        if held.key == TPM:
+            continue
+        try:
+            volume = await driver_of(ctx, held.volume.storage).find(held.volume.volid)
+            told = await image.allocation(volume.path, volume.format, user=ctx.services.user)
+            found[held.key] = [Extent(offset, length) for offset, length in told]
+        except StorageError as error:
+            await ctx.log(f"{held.key}: read as a whole, for what it holds cannot be told ({error})")
+            found[held.key] = [Extent(0, held.volume.size)]
+    return found
+
+
+def joined(size: int, *lists: list[Extent]) -> list[Extent]:
+    """What is in any of the lists, in order, in whole blocks of the intake's within ``size`` bytes."""
+    found: list[Extent] = []
+    for one in sorted((one for extents in lists for one in extents), key=lambda one: one.offset):
+        begin, end = one.offset // BLOCK * BLOCK, min(-(-one.end // BLOCK) * BLOCK, size)
+        if found and begin <= found[-1].end:
+            begin, end = found[-1].offset, max(end, found[-1].end)
+            found.pop()
+        if end > begin:
+            found.append(Extent(begin, end - begin))
+    return found
 
 
 async def close(ctx: Context, vm: VM, reading: Reading) -> None:
@@ -256,8 +222,11 @@ async def close(ctx: Context, vm: VM, reading: Reading) -> None:
             await remember(ctx, holding=False)
     finally:
         for client in reading.clients:
-            await client.close(farewell=not reading.drives)
+            await client.close()
+        for view in reading.views:
+            await view.close()
         reading.clients.clear()
+        reading.views.clear()
         reading.drives = []
         if guest is not None:
             guest.kept = False
@@ -271,12 +240,25 @@ async def take_out(ctx: Context, guest: Guest, drives: list[Filtered]) -> None:
     """Take filters, views, exports and fleeces out of the machine. It may be about to end."""
     guest.held = True
     try:
-        await whole(fleecing.withdraw(guest.monitor, drives, ctx.services.paths.vm(guest.vmid).backup))
+        await whole(fleecing.withdraw(guest.monitor, drives))
     except (MonitorError, OutcomeUnknown):
         if not await ctx.services.gone(guest.vmid, 5):
             raise
     finally:
         guest.held = False
+
+
+async def while_whole(reading: Reading, work: Awaitable[None]) -> None:
+    """Do ``work`` as long as every disk can be read; raises at once why one no longer can."""
+    tasks = [asyncio.ensure_future(work), *(asyncio.ensure_future(view.broken()) for view in reading.views)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def wants_freeze(mapping: Mapping[str, str]) -> bool:
@@ -288,3 +270,9 @@ def wants_freeze(mapping: Mapping[str, str]) -> bool:
 async def forget(ctx: Context) -> None:
     """Nothing of a backup has to be ended any more."""
     await ctx.db(note_work, ctx.vm, {})
+
+
+def forget_at_end(ctx: Context) -> None:
+    """Nothing of it has to be ended once its task has; until then the archive is known to be this task's."""
+    ctx.on_undo("its notes", lambda: forget(ctx))
+    ctx.at_end(lambda: note_work(ctx.vm, {}))

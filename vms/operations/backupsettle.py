@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vms.errors import MonitorError, OutcomeUnknown, VMError
+from vms.host.paths import remove_socket
 from vms.models import Storage
 from vms.operations import backupread, backupstop, backupwrite
 from vms.operations.base import Context, Guest
@@ -39,13 +40,18 @@ async def settle_left(ctx: Context) -> bool:
         await backupstop.back(ctx)
     except VMError as error:
         await ctx.warn(f"VM {ctx.vm.vmid} was shut down for its backup and could not be started: {error}")
-    await backupread.forget(ctx)
+    if complete:
+        backupread.forget_at_end(ctx)
+    else:
+        await backupread.forget(ctx)
     return complete
 
 
 async def _free_guest(ctx: Context, guest: Guest, noted: dict[str, Any]) -> None:
     drives = [Filtered(**one) for one in noted.get("drives", ())]
     await thaw(ctx, guest)
+    for drive in drives:
+        await asyncio.to_thread(remove_socket, backupread.socket_of(ctx, guest.vmid, drive.key))
     try:
         await backupread.take_out(ctx, guest, drives)
         if noted.get("holding") and await guest.monitor.query_status() == "paused":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from vms.config.vmconfig import VMConfig
 from vms.errors import StateError
 from vms.models import VM
 from vms.models.configuration import config_of
@@ -42,7 +43,7 @@ async def restarted(ctx: Context, plan: Plan, guest: Guest) -> tuple[Reading, Pl
     await whole(up(ctx))
     fresh = await ctx.db(parts_of, ctx.vm)
     plan = await ctx.db(_again, plan, fresh)
-    go_on = "freeze" not in plan.mapping
+    go_on = not VMConfig.parse(plan.mapping).value("freeze")
     reading = await backupread.open_live(ctx, plan, live(ctx), freeze=False, go_on=go_on)
     await backupread.remember(ctx, off=False)
     reading.consistent = True

@@ -17,6 +17,7 @@ from vms.models import Storage
 from vms.operations import backupread, prune
 from vms.operations.backupplan import Plan
 from vms.operations.backupread import Reading
+from vms.operations.backupview import View
 from vms.operations.base import Context
 from vms.operations.drives import driver_of
 from vms.operations.volumes import keep_volume
@@ -118,6 +119,9 @@ async def write(ctx: Context, plan: Plan, reading: Reading, writer: ArchiveWrite
     for disk in disks:
         began = time.monotonic()
         await writer.add_disk(disk.member, counted[disk.key], meter.of(disk.key, sizes[disk.key]))
+        view = reading.sources[disk.key]
+        if isinstance(view, View):
+            await view.finish()
         ctx.step(f"{disk.key} written")
         seconds = max(time.monotonic() - began, 0.001)
         read = sizes[disk.key]
@@ -139,7 +143,7 @@ async def complete(ctx: Context, plan: Plan, diary: Diary) -> None:
     ctx.keep()
     ctx.step("archive complete")
     await settle(ctx, plan.storage, plan.name)
-    await backupread.forget(ctx)
+    backupread.forget_at_end(ctx)
     ctx.step("stored")
 
 

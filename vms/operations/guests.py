@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from vms.errors import MonitorError, OutcomeUnknown, StateError
 from vms.models import VM
 from vms.models.configuration import config_of
@@ -29,6 +31,12 @@ def live(ctx: Context) -> Guest:
     if guest is None:
         raise StateError(f"VM {ctx.vm.vmid} is not running.")
     return guest
+
+
+async def free(guest: Guest) -> None:
+    """Wait until no task holds the guest any more: the moment of a backup, the switch of a disk."""
+    while guest.held:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 async def end(ctx: Context, timeout: int) -> None:

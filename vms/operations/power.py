@@ -13,6 +13,7 @@ from vms.operations.guests import (
     STOP_TIMEOUT,
     TERM_GRACE,
     end,
+    free,
     live,
     must_run,
     power_down,
@@ -211,7 +212,9 @@ class Pause(Operation):
         must_run(vm)
 
     async def run(self, ctx: Context) -> None:
-        await live(ctx).monitor.stop()
+        guest = live(ctx)
+        await free(guest)
+        await guest.monitor.stop()
         await ctx.services.observe(ctx.vm.vmid)
 
     async def resume(self, ctx: Context) -> None:
@@ -238,6 +241,7 @@ class Resume(Operation):
             await wake(ctx)
             return
         guest = live(ctx)
+        await free(guest)
         if guest.status == VM.Status.SUSPENDED:
             await guest.monitor.system_wakeup()
         else:

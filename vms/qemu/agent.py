@@ -25,6 +25,9 @@ our memory."""
 THAW_TIMEOUT = 180
 """Seconds a thaw may take, as in PVE."""
 
+THAW_GREETING = 30
+"""Seconds an agent that shall thaw has to answer at all within: one that is dead is not waited for longer."""
+
 SILENT = "AgentSilent"
 """``MonitorError.error_class`` when nobody in the guest answers."""
 
@@ -84,9 +87,13 @@ class Agent:
         return self._turn.locked()
 
     async def execute(
-        self, command: str, arguments: Mapping[str, Any] | None = None, timeout: float = 5
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        timeout: float = 5,
+        greeting: float | None = None,
     ) -> Any:
-        """Ask and answer ``return``.
+        """Ask and answer ``return``. ``greeting``: seconds somebody has to answer at all within.
 
         Raises :class:`MonitorError`: the agent refused, or (class ``AgentSilent``) nobody answered
         and nothing was asked; :class:`OutcomeUnknown` when it was asked and then fell silent.
@@ -94,7 +101,8 @@ class Agent:
         asked = False
         try:
             async with self._turn, asyncio.timeout(timeout), self._connected() as (reader, writer):
-                await self._synchronise(reader, writer)
+                async with asyncio.timeout(greeting):
+                    await self._synchronise(reader, writer)
                 asked = True
                 writer.write(_line(command, arguments))
                 return _answer(command, await reader.readuntil(b"\n"))
@@ -210,7 +218,8 @@ class Agent:
 
     async def thaw(self) -> int:
         """Let the file systems go on; answers how many were frozen."""
-        return _number(await self.execute("guest-fsfreeze-thaw", timeout=THAW_TIMEOUT)) or 0
+        answer = await self.execute("guest-fsfreeze-thaw", timeout=THAW_TIMEOUT, greeting=THAW_GREETING)
+        return _number(answer) or 0
 
     async def still(self) -> bool:
         """Whether the guest's file systems are frozen."""

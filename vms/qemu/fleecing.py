@@ -2,37 +2,33 @@
 
 Below each drive's throttle filter goes a ``copy-before-write`` filter: before the guest overwrites something,
 what was there is put into a temporary image, the fleece. A ``snapshot-access`` node reads from both and is
-exported over NBD. When the fleece cannot take something, the view breaks and the guest's write goes on.
+the view. When the fleece cannot take something, the view breaks and the guest's write goes on.
 
 The filters are put in and taken out while the guest stands still: QEMU 7.2 ends itself when a node is
 opened over one that its I/O thread works on just then. The throttle filter of a SCSI disk, which lives in
 that thread always, has to be out of the way meanwhile; the drive stands on its image then and a filler holds
 its place.
 
-A connection never ends from our side. In QEMU 7.2 a client that leaves an export of an I/O thread ends QEMU,
-so QEMU itself keeps the other end of each connection open (``getfd``) until the server has been stopped; what
-is asked has to be so little that the answer fits into the socket, should nobody be there any more to read it.
+A job of QEMU's (``blockdev-backup``) reads the view and writes it to an NBD server of ours. Had we asked for
+it from an NBD server of QEMU's, QEMU 7.2 would not survive our own end or a pause at the wrong moment.
 
 ``docs/adr/0004-reading-a-running-disk.md`` has what else was tried.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vms.errors import MonitorError, StateError
-from vms.host.paths import remove_socket
-from vms.qemu import blocknodes
+from vms.qemu import blockjob, blocknodes
 from vms.qemu.monitor import Monitor
 
-LINKS = 4
-"""Connections to each drive, so that one is asked while another answers."""
+WORKERS = 8
+"""Reads and writes of a job at once, each of at most 1 MiB."""
 TIMEOUT = 45
 """Seconds QEMU tries to put something into the fleece; then the view breaks and the guest's write goes on."""
 _MARK = "backup-"
@@ -50,7 +46,7 @@ class Filtered:
     options: Mapping[str, Any]
 
     def node(self, part: str) -> str:
-        """The name of a node of ours: ``fleece``, ``filter``, ``view`` or ``filler``."""
+        """The name of a node of ours: ``fleece``, ``filter``, ``view``, ``filler``, ``target``."""
         return f"{_MARK}{part}-{self.key}"
 
     @property
@@ -59,9 +55,9 @@ class Filtered:
         return self.key.startswith("scsi")
 
     @property
-    def export(self) -> str:
-        """What its view is called on the NBD server."""
-        return self.key
+    def job(self) -> str:
+        """The id of the job that reads it."""
+        return f"{_MARK}{self.key}"
 
 
 async def filtered(monitor: Monitor, key: str, graph: Mapping[str, Any]) -> Filtered:
@@ -99,8 +95,7 @@ async def open_fleece(monitor: Monitor, drive: Filtered, descriptor: int) -> Non
 async def standing(monitor: Monitor) -> AsyncIterator[None]:
     """Let the guest stand still inside the block, unless it does anyway."""
     ran = await monitor.query_status() == "running"
-    if ran:
-        await monitor.stop()
+    await monitor.stop()  # it also waits for requests that are under way
     try:
         yield
     finally:
@@ -154,43 +149,38 @@ def _resting(drive: Filtered, child: str) -> dict[str, Any]:
     return {**drive.options, "file": child}
 
 
-async def serve(monitor: Monitor, drives: Iterable[Filtered], path: Path) -> None:
-    """Export the views over NBD on a socket of QEMU's at ``path``."""
-    address = {"type": "unix", "data": {"path": str(path)}}
-    await monitor.execute("nbd-server-start", {"addr": address})
-    for drive in drives:
-        view = {"node-name": drive.node("view"), "name": drive.export, "writable": False}
-        await monitor.execute("block-export-add", {"type": "nbd", "id": f"{_MARK}{drive.key}", **view})
+async def begin_copy(monitor: Monitor, drive: Filtered, path: Path) -> None:
+    """Begin to write the drive's view to the NBD server on the socket at ``path``."""
+    server = {"type": "unix", "path": str(path)}
+    target = {"driver": "nbd", "node-name": drive.node("target"), "server": server, "export": drive.key}
+    await monitor.execute("blockdev-add", target)
+    await monitor.execute(
+        "blockdev-backup",
+        {
+            "job-id": drive.job, "device": drive.node("view"), "target": drive.node("target"),
+            "sync": "full", "auto-dismiss": False, "x-perf": {"max-workers": WORKERS},
+        },
+    )  # fmt: skip
 
 
-async def link(monitor: Monitor, drive: Filtered, path: Path, number: int) -> socket.socket:
-    """A connection to the server that does not end when we do. ``number``: below :data:`LINKS`."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    made.setblocking(False)
-    try:
-        await asyncio.get_running_loop().sock_connect(made, str(path))
-        await monitor.send_fd(_kept(drive, number), made.fileno())
-    except BaseException:
-        made.close()
-        raise
-    return made
+async def hold_copy(monitor: Monitor, drive: Filtered, held: bool) -> None:
+    """Pause the drive's job, or let it go on. One that has ended is no error."""
+    with contextlib.suppress(MonitorError):
+        await monitor.execute("job-pause" if held else "job-resume", {"id": drive.job})
 
 
-def _kept(drive: Filtered, number: int) -> str:
-    return f"{_MARK}{drive.key}-{number}"
+async def end_copy(monitor: Monitor, drive: Filtered) -> None:
+    """End the drive's job wherever it is, and let go of the server."""
+    await blockjob.end(monitor, drive.job)
+    await blocknodes.remove(monitor, drive.node("target"))
 
 
-async def withdraw(monitor: Monitor, drives: Sequence[Filtered], path: Path) -> bool:
-    """Take away all of it, whatever there is of it; answers whether there was anything.
-
-    Only afterwards may a connection be closed.
-    """
-    for drive in drives:
-        if drive.node("view") in await blocknodes.names(monitor):
-            await unserve(monitor, drives, path)
-            break
+async def withdraw(monitor: Monitor, drives: Sequence[Filtered]) -> bool:
+    """Take away all of it, whatever there is of it; answers whether there was anything."""
     there = await blocknodes.names(monitor)
     ours = [drive for drive in drives if any(drive.node(part) in there for part in _PARTS)]
+    for drive in ours:
+        await end_copy(monitor, drive)
     if ours:
         async with standing(monitor):
             for drive in ours:
@@ -198,18 +188,7 @@ async def withdraw(monitor: Monitor, drives: Sequence[Filtered], path: Path) -> 
     return bool(ours)
 
 
-_PARTS = ("fleece", "filler", "filter", "view")
-
-
-async def unserve(monitor: Monitor, drives: Iterable[Filtered], path: Path) -> None:
-    """Stop the server, if it runs, then let go of the ends of our connections."""
-    with contextlib.suppress(MonitorError):
-        await monitor.execute("nbd-server-stop")
-    for drive in drives:
-        for number in range(LINKS):
-            with contextlib.suppress(MonitorError):
-                await monitor.execute("closefd", {"fdname": _kept(drive, number)})
-    await asyncio.to_thread(remove_socket, path)
+_PARTS = ("fleece", "filler", "filter", "view", "target")
 
 
 async def _take_out(monitor: Monitor, drive: Filtered) -> None:
@@ -250,9 +229,3 @@ async def _children(monitor: Monitor) -> dict[str, dict[str, str]]:
         if edge["parent"] in names:
             found.setdefault(names[edge["parent"]], {})[str(edge["name"])] = names.get(edge["child"], "")
     return found
-
-
-async def left_behind(monitor: Monitor) -> set[str]:
-    """The keys of drives that still have something of a backup in their graph."""
-    named = (name.split("-", 2) for name in await blocknodes.names(monitor) if name.startswith(_MARK))
-    return {parts[2] for parts in named if len(parts) == 3}

@@ -205,6 +205,15 @@ def abandon(folder: Path, name: str) -> None:
                 beside(path, suffix).unlink(missing_ok=True)
 
 
+def room(folder: Path) -> int:
+    """Bytes that are free on the file system of a folder; none when it cannot be asked."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

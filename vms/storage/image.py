@@ -160,6 +160,16 @@ async def info(path: Path, fmt: str, *, user: str | None = None) -> ImageInfo:
     )
 
 
+async def allocation(path: Path, fmt: str, *, user: str | None = None) -> list[tuple[int, int]]:
+    """Where an image of ours, with all it lies on, has data: (offset, length) in order.
+
+    Also while a guest has it open; what that wrote last may not be told then.
+    """
+    words = ["--output=json", "-U", "-f", fmt, "--", str(path)]
+    found: list[dict[str, Any]] = json.loads(await _qemu_img("map", *words, user=user, limits=READING))
+    return [(int(one["start"]), int(one["length"])) for one in found if not one.get("zero")]
+
+
 async def snapshots(path: Path, *, user: str | None = None) -> list[str]:
     """The names of the snapshots inside a qcow2 of ours, oldest first, also while a guest has it open."""
     words = ["--output=json", "-U", "-f", "qcow2", "--", str(path)]

@@ -277,4 +277,5 @@ def wipe(engine: Engine) -> None:
     Volume.objects.update(base=None)
     Volume.objects.all().delete()
     Task.objects.all().delete()
-    shutil.rmtree(engine.home / "local" / "images", ignore_errors=True)
+    for name in ("images", "dump"):
+        shutil.rmtree(engine.home / "local" / name, ignore_errors=True)

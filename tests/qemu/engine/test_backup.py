@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 from backupkit import EVERY_BUS, READ, archive, digest, disks, graph, left, raw, unpacked, write
+from clonekit import clone as ask_clone
+from clonekit import made as cloned
 from enginekit import Engine
-from snapkit import config, lines, paint
+from snapkit import SECURE, config, lines, paint
 
 from vms.models import VM, Volume
 
@@ -57,3 +60,52 @@ def test_every_bus_while_it_runs_and_off(engine: Engine, tmp_path: Path) -> None
     assert set(disks(engine, vm)) == {*READ, "scsi5"}
     assert config(vm)["scsi0"]
     subprocess.run(["zstd", "-tq", str(path)], check=True)
+
+
+def test_a_tpm_a_silent_agent_and_retention(engine: Engine, tmp_path: Path) -> None:
+    """Nobody in the guest answers: the copy is taken all the same. The next one replaces it."""
+    alive = {key: text for key, text in EVERY_BUS.items() if key in ("name", "ostype", "memory", "vga")}
+    disks_ = {"scsihw": "virtio-scsi-single", "scsi0": "local:0.03125,iothread=1", "agent": "1"}
+    vm = engine.draft(alive | disks_ | {"tpmstate0": SECURE["tpmstate0"], "description": "a: b"}, 100)
+    engine.do("qmcreate", vm, 60)
+    engine.do("qmstart", vm, 60)
+    engine.do("qmsnapshot", vm, snapname="one")
+    VM.everything.filter(pk=vm.pk).update(pending={"cores": "2"})
+    before = graph(engine, 100)
+    task = engine.do("vzdump", vm, 60, mode="snapshot")
+    assert "the guest agent does not answer" in lines(task)
+    first = archive(engine, task)
+    task = engine.do("vzdump", vm, 60, mode="suspend", prune_backups="keep-last=1")
+    assert "the guest stood still for" in lines(task)
+    assert f"removed backup 'local:backup/{first.name}'" in lines(task)
+    assert "agent" not in lines(task)
+    engine.status(vm, "running")
+    assert graph(engine, 100) == before
+    path = archive(engine, task)
+    assert left(engine) == [path.name, f"{path.name}.log"]
+    assert "scsi0: " in (path.parent / f"{path.name}.log").read_text()
+    assert [row.label for row in Volume.objects.filter(content="backup")] == [path.name]
+    members = unpacked(path, tmp_path / "one")
+    manifest = json.loads(members["manifest.json"].read_text())
+    assert (manifest["mode"], manifest["consistent"]) == ("suspend", False)
+    state = engine.home / "local" / "images" / config(vm)["tpmstate0"].split(",")[0].partition(":")[2]
+    assert members["tpmstate0.raw"].read_bytes().rstrip(b"\0") == state.read_bytes().rstrip(b"\0")
+    text = members["qemu.conf"].read_text()
+    assert text.startswith("#a%3A b\n")
+    assert not re.search(r"\[|cores|parent|lock", text)
+
+
+def test_a_template_and_what_lies_on_it(engine: Engine, tmp_path: Path) -> None:
+    vm = engine.draft({"name": "gold", "memory": "16", "scsi0": "local:0.03125"}, 100)
+    engine.do("qmcreate", vm)
+    paint(engine, vm, 9)
+    engine.do("qmtemplate", vm)
+    task = engine.do("vzdump", vm, 60, compress="zstd")
+    members = unpacked(archive(engine, task), tmp_path / "gold")
+    assert set(members["scsi0.raw"].read_bytes()[: 64 << 10]) == {9}
+    assert "template: 1" in members["qemu.conf"].read_text()
+    twin = cloned(engine, ask_clone(engine, vm, newid=101))
+    task = engine.do("vzdump", twin, 60)
+    members = unpacked(archive(engine, task), tmp_path / "twin")
+    assert set(members["scsi0.raw"].read_bytes()[: 64 << 10]) == {9}
+    assert (engine.run_files(100), engine.run_files(101), engine.strays()) == ([], [], [])
