@@ -146,7 +146,7 @@ class Backup(Operation):
             async with ArchiveWriter(descriptor, ctx.params.compress or "0", limit) as writer:
                 try:
                     writing = backupwrite.write(ctx, plan, reading, writer, diary)
-                    await backupread.while_whole(reading, writing)
+                    await backupread.while_whole(ctx, plan, reading, writing)
                 except (QemuError, StorageError) as error:
                     raise await explained(ctx, plan, reading, error) from error
                 await backupread.close(ctx, plan.vm, reading)

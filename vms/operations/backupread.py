@@ -248,9 +248,11 @@ async def take_out(ctx: Context, guest: Guest, drives: list[Filtered]) -> None:
         guest.held = False
 
 
-async def while_whole(reading: Reading, work: Awaitable[None]) -> None:
+async def while_whole(ctx: Context, plan: Plan, reading: Reading, work: Awaitable[None]) -> None:
     """Do ``work`` as long as every disk can be read; raises at once why one no longer can."""
     tasks = [asyncio.ensure_future(work), *(asyncio.ensure_future(view.broken()) for view in reading.views)]
+    if reading.views:
+        tasks.append(asyncio.ensure_future(_ended(ctx, plan.vm.vmid)))
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -259,6 +261,13 @@ async def while_whole(reading: Reading, work: Awaitable[None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _ended(ctx: Context, vmid: int) -> None:
+    """Wait for the end of the VM's process, which raises."""
+    while not await ctx.services.gone(vmid, 3600):
+        continue
+    raise StorageError("NBD: QEMU has gone")
 
 
 def wants_freeze(mapping: Mapping[str, str]) -> bool:
