@@ -30,7 +30,8 @@ def backup_job_new(request: HttpRequest) -> HttpResponse:
     """A new job. ``?vmid=101`` begins it with that VM."""
     looked(request)
     first = request.GET.get("vmid", "")
-    initial = {"whom": "list", "vmids": [first]} if first.isdigit() and request.method == "GET" else None
+    named = first.isascii() and first.isdigit() and request.method == "GET"
+    initial = {"whom": "list", "vmids": [first]} if named else None
     form = BackupJobForm(request.POST or None, vms=pickable(request.user), initial=initial)
     return answer(request, form)
 
@@ -41,6 +42,11 @@ def backup_job_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """The same for one that is there; whoever saves it owns it."""
     job = job_or_404(request, pk)
     return answer(request, BackupJobForm(request.POST or None, job=job, vms=pickable(request.user)))
+
+
+def is_number(text: str) -> bool:
+    """Whether it can be a row's number."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def owner_of(request: HttpRequest) -> Any:
@@ -80,7 +86,7 @@ def backup_job_preview(request: HttpRequest) -> HttpResponse:
     """What the fields come to so far, as a fragment. ``job``: the number of the one that is changed."""
     looked(request)
     given = request.GET.get("job", "")
-    job = BackupJob.objects.filter(pk=int(given)).first() if given.isdigit() and len(given) < 10 else None
+    job = BackupJob.objects.filter(pk=int(given)).first() if is_number(given) else None
     form = BackupJobForm(request.GET, job=job, vms=pickable(request.user))
     return render(request, "vms/backupjobs/preview.html", preview_of(request, form))
 

@@ -34,7 +34,7 @@ def next_run(job: BackupJob, after: datetime) -> datetime | None:
     try:
         event = calendar.parse(job.schedule)
     except ConfigError as error:
-        log.warning("backup job %s: %s", job.name, error)
+        log.debug("backup job %s: %s", job.name, error)  # it was told so to whoever wrote it
         return None
     return calendar.next_run(event, after, timezone.get_default_timezone())
 

@@ -392,6 +392,16 @@ def test_the_preview_shows_runs_and_fates(scene: Scene, boss: Client, backup: Ca
     bad = text_of(boss.get("/backup-jobs/preview", given | {"schedule": "25:00"}))
     assert "goes from 0 to 23" in bad
     assert "Choose a storage" in text_of(boss.get("/backup-jobs/preview"))
+    odd = {
+        "job": "\u00b2",
+        "schedule": "\x00",
+        "vmids": ["x", "\u0663"],
+        "storage": "\u00b2",
+        "keep_last": "1e9",
+    }
+    assert "no minute" in text_of(boss.get("/backup-jobs/preview", odd))
+    text_of(boss.get("/backup-jobs/new?vmid=\u00b2"))
+    text_of(boss.get("/storage/local/prune?vmid=\u00b2&keep_last=\u0663"))
 
 
 def test_what_no_job_covers(scene: Scene, boss: Client, operator: Any) -> None:
