@@ -21,7 +21,7 @@ from vms.config.rules import findings
 from vms.config.upkeep import free_unused, is_seed, is_unused, owner_of, volume_of
 from vms.config.vmconfig import VMConfig
 from vms.errors import AccessError, ConfigError, ConfigErrors, StateError
-from vms.models import VM, Nic, Storage, Volume
+from vms.models import VM, Storage, Volume
 from vms.models.configuration import check_saved, config_of, is_drive
 from vms.models.disk import GIB
 from vms.models.usage import facts_in_use
@@ -189,10 +189,9 @@ def _left_over(plan: Plan, before: Mapping[str, str], waiting: Iterable[str]) ->
     """What becomes of the disks the VM has now: those the archive replaces go, all others stay."""
     pieces = {piece.slot: piece for piece in plan.pieces}
     stays = {volume_of(text) for key, text in plan.mapping.items() if is_drive(key) and key not in pieces}
-    rows = [*before.items(), *(("a waiting change", volid) for volid in waiting)]
-    for key, text in rows:
-        volid = volume_of(text)
-        if (key in before and not is_drive(key)) or owner_of(volid) is None or volid in stays:
+    now = [(key, volume_of(text)) for key, text in before.items() if is_drive(key)]
+    for key, volid in [*now, *(("a waiting change", volid) for volid in waiting)]:
+        if owner_of(volid) is None or volid in stays:
             continue
         if key in pieces or is_seed(volid):
             plan.gone.append(volid)
@@ -207,8 +206,7 @@ def _judge(vm: VM, plan: Plan) -> None:
     try:
         check_saved(vm, wishes, new=True)
     except ConfigErrors as errors:
-        macs = Nic.objects.exclude(vm=vm).values_list("mac", flat=True)
-        if any(error.part == "macaddr" for error in errors) and macs.exists():
+        if any(error.part == "macaddr" and "of VM" in error.text for error in errors):
             raise StateError(
                 str(errors), hint="Restore it with 'unique', which gives it new addresses."
             ) from errors
