@@ -7,7 +7,6 @@ to buy or accept anything. Keys lie in ``<home>/spice``, mode 0600, where QEMU's
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,45 +16,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from console.keyfiles import ORGANISATION, Files
+
 AUTHORITY_LIFE = timedelta(days=3650)
 LIFE = timedelta(days=730)
 RENEW = timedelta(days=60)
 """A certificate with less time left than this is made anew when the console role starts."""
 BACKDATED = timedelta(hours=1)
 """For a viewer whose clock is behind."""
-ORGANISATION = "pvelite"
-
-
-@dataclass(frozen=True)
-class Files:
-    """Where keys and certificates of the installation ``home`` lie."""
-
-    home: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.home / "spice"
-
-    @property
-    def authority_key(self) -> Path:
-        return self.folder / "ca.key"
-
-    @property
-    def authority(self) -> Path:
-        return self.folder / "ca.pem"
-
-    @property
-    def key(self) -> Path:
-        return self.folder / "server.key"
-
-    @property
-    def certificate(self) -> Path:
-        return self.folder / "server.pem"
-
-
-def subject(node: str) -> str:
-    """The node's name as viewers compare it (``host-subject``)."""
-    return f"O={ORGANISATION},CN={node}"
 
 
 def ensure(home: Path, node: str) -> Files:

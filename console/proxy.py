@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import DatabaseError, connections
@@ -34,15 +34,16 @@ from websockify.websocketproxy import ProxyRequestHandler
 from console import registry as codes
 from console import spicepage
 from console.admission import admit, record
-from console.certificate import ensure
 from console.line import Lines
 from console.pump import ClientSocket, Pump
 from console.registry import Console, Registry
 from console.sweeper import Sweeper
 from console.target import connect
 from console.tickets import IN_BROWSERS, Refused
-from console.viewerdoor import ViewerDoor
 from console.viewonly import NotUnderstood
+
+if TYPE_CHECKING:
+    from console.viewerdoor import ViewerDoor
 
 log = logging.getLogger(__name__)
 
@@ -278,6 +279,9 @@ def viewer_door(registry: Registry) -> ViewerDoor | None:
     address = settings.CONF.spice
     if address is None:
         return None
+    from console.certificate import ensure  # here: 13 MiB that only who serves viewers pays for
+    from console.viewerdoor import ViewerDoor
+
     try:
         files = ensure(settings.CONF.home, settings.CONF.node)
         door = ViewerDoor(address, files, settings.CONF.run_dir, registry)

@@ -15,10 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
 from console import spicelink
 from console.spicelink import LinkMessage, LinkReply
 from console.target import connect
@@ -28,10 +24,6 @@ GREETING_LIMIT = 10.0
 """Seconds a client may take for its part."""
 SETTLE_LIMIT = 5.0
 """Seconds a server has for its part; it answers within milliseconds."""
-
-
-OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303
-"""How SPICE encrypts passwords."""
 
 
 class Line(Protocol):
@@ -81,6 +73,8 @@ def ask(run_dir: Path, vmid: int, asked: LinkMessage) -> tuple[socket.socket, Li
 
 def finish(line: Line, target: socket.socket, asked: LinkMessage, reply: LinkReply) -> Opening:
     """From the client's proof on until bytes may flow. Raises :class:`NotUnderstood` and ``OSError``."""
+    from console.spicepassword import encrypted  # here: 10 MiB that only who shows SPICE pays for
+
     head = reply.head(asked)
     proof = struct.pack("<I", spicelink.AUTH_SPICE) + encrypted(reply.key)
     if asked.channel == spicelink.DISPLAY:
@@ -96,20 +90,6 @@ def finish(line: Line, target: socket.socket, asked: LinkMessage, reply: LinkRep
         return Opening(word)
     early, content = _until(target, head, lambda kind: kind == spicelink.MAIN_INIT)
     return Opening(word + early, int.from_bytes(content[:4], "little"))
-
-
-def encrypted(key: bytes) -> bytes:
-    """An empty password under a SPICE server's key: on its own socket QEMU wants the form only.
-
-    A client's is never passed on. Besides, one in 256 of the page's client is malformed and would be refused.
-    """
-    try:
-        found = serialization.load_der_public_key(key)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise NotUnderstood("the guest's SPICE server has no usable key") from error
-    if not isinstance(found, rsa.RSAPublicKey):
-        raise NotUnderstood("the guest's SPICE server has a key that is not RSA")
-    return found.encrypt(b"\0", OAEP)
 
 
 def _display_init(line: Line, head: struct.Struct) -> bytes:

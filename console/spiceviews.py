@@ -11,7 +11,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
 from console import tickets, viewerfile
-from console.certificate import Files
+from console.keyfiles import Files
 from console.models import ConsoleTicket
 from console.views import FUNCTION_KEYS, vm_or_refusal
 from vms.access import may_vm

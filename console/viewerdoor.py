@@ -27,10 +27,11 @@ from django.db import DatabaseError, connections
 from console import spicehandshake as handshake
 from console import spicelink, tickets
 from console.admission import admit, record
-from console.certificate import Files
+from console.keyfiles import Files
 from console.pump import CHUNK, Pump
 from console.registry import Console, Registry
 from console.spicelink import LinkMessage
+from console.spicepassword import OAEP
 from console.tickets import IN_VIEWERS, Refused
 from console.viewonly import NotUnderstood
 
@@ -164,11 +165,7 @@ class Greeting:
     def password(self) -> str:
         """What the viewer encrypted for us."""
         try:
-            return (
-                self.door.key.decrypt(handshake.read_proof(self), handshake.OAEP)
-                .rstrip(b"\0")
-                .decode("ascii")
-            )
+            return self.door.key.decrypt(handshake.read_proof(self), OAEP).rstrip(b"\0").decode("ascii")
         except ValueError:
             return ""
 

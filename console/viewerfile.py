@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from console.certificate import Files, subject
+from console.keyfiles import Files, subject
 
 MEDIA_TYPE = "application/x-virt-viewer"
 

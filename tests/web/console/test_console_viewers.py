@@ -15,7 +15,8 @@ from django.utils import timezone
 from spicekit import DENIED, GONE, QEMU, SpiceGuest, Viewer
 
 from console import spicehandshake, viewerdoor
-from console.certificate import Files, ensure
+from console.certificate import ensure
+from console.keyfiles import Files
 from console.models import ConsoleTicket
 from console.registry import TAKEN_OVER
 from console.spicelink import CURSOR, DISPLAY, INPUTS, MAIN, message
