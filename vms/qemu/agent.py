@@ -25,7 +25,7 @@ our memory."""
 THAW_TIMEOUT = 180
 """Seconds a thaw may take, as in PVE."""
 
-THAW_GREETING = 30
+THAW_GREETING = 20
 """Seconds an agent that shall thaw has to answer at all within: one that is dead is not waited for longer."""
 
 SILENT = "AgentSilent"
