@@ -91,11 +91,13 @@ async def test_it_ends_with_its_worker(tmp_path: Path, user: str) -> None:
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(image), str(folder), user], stdout=subprocess.PIPE, text=True
     )
-    assert worker.stdout is not None
-    assert worker.stdout.readline() == "ready\n"
-    pid = int((folder / "nbd.pid").read_text())
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
+    try:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        pid = int((folder / "nbd.pid").read_text())
+    finally:
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
     deadline = time.monotonic() + 20
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline, "the daemon lives on"
