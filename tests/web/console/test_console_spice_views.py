@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from console import tickets
 from console.certificate import ensure
 from console.models import ConsoleTicket
 from console.tickets import digest
@@ -127,3 +130,16 @@ def test_a_page_gets_spice_tickets_and_no_others(vm: VM) -> None:
     assert client.post(address, {"kind": "viewer"}).status_code == 400
     VM.objects.update(options={"vga": "std"})
     assert client.post(address, {"kind": "spice"}).json()["error"] == "VM 101 has no SPICE screen."
+
+
+def test_used_tickets_stay_while_their_session_may_want_channels(vm: VM) -> None:
+    client, address = signed_in("PVEVMUser"), reverse("console:ticket", args=[101])
+    for kind in ("spice", "spice", "spice", "vnc"):
+        client.post(address, {"kind": kind})
+    now = timezone.now()
+    unused, old, open_session, _ = ConsoleTicket.objects.order_by("pk")
+    ConsoleTicket.objects.update(expires=now - timedelta(seconds=1))
+    ConsoleTicket.objects.exclude(pk=unused.pk).update(used=now)
+    ConsoleTicket.objects.filter(pk=old.pk).update(created=now - timedelta(days=2))
+    assert tickets.sweep() == 3
+    assert list(ConsoleTicket.objects.all()) == [open_session]
