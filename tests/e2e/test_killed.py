@@ -29,6 +29,12 @@ def pid_of(house: House, role: str) -> int:
         return 0
 
 
+def running(house: House, role: str) -> int:
+    """The process that has the role, once one has."""
+    eventually(f"{role} to run", lambda: pid_of(house, role) != 0)
+    return pid_of(house, role)
+
+
 def works(house: House, vmid: int, verb: str) -> None:
     """A verb asked for now goes all its way."""
     done = house.qm(verb, str(vmid))
@@ -40,7 +46,7 @@ def test_whatever_of_ours_is_killed_the_guest_runs_on(own_house: House) -> None:
     guest = own_house.guest_pid(vmid)
     assert guest is not None
     for role, verb in zip(ROLES, ("suspend", "resume", "suspend", "resume"), strict=True):
-        before = own_house.role_pid(role)
+        before = running(own_house, role)
         os.kill(before, signal.SIGKILL)
         works(own_house, vmid, verb)  # asked for while it is away: the task waits, it is not lost
         eventually(
@@ -51,7 +57,7 @@ def test_whatever_of_ours_is_killed_the_guest_runs_on(own_house: House) -> None:
 
     supervisor = own_house.process
     assert supervisor is not None
-    roles = [own_house.role_pid(role) for role in ROLES]
+    roles = [running(own_house, role) for role in ROLES]
     supervisor.kill()
     supervisor.wait(10)
     eventually("the roles to go with it", lambda: not set(roles) & set(own_house.processes()))
