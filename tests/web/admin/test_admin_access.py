@@ -10,7 +10,19 @@ from django.db import models
 from django.urls import reverse
 
 from console.models import ConsoleTicket
-from vms.models import VM, AclEntry, AuditEntry, Node, Pool, Snippet, Storage, StorageStatus, Task, Volume
+from vms.models import (
+    VM,
+    AclEntry,
+    AuditEntry,
+    BackupJob,
+    Node,
+    Pool,
+    Snippet,
+    Storage,
+    StorageStatus,
+    Task,
+    Volume,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -35,6 +47,7 @@ def rows() -> dict[type[models.Model], models.Model]:
         Task.objects.create(type="qmstart", node=node, vm=vm, vmid=101),
         AclEntry.objects.create(path="/vms", user=user, role="PVEVMUser"),
         AuditEntry.objects.create(action="login", username="anna"),
+        BackupJob.objects.create(name="nightly", schedule="02:00", storage=storage, owner=user),
     ]
     return {type(row): row for row in found}
 
