@@ -68,16 +68,16 @@ def vm_screen(request: HttpRequest, vmid: int) -> HttpResponse:
 @signed_in
 @require_GET
 def vm_thumbnail(request: HttpRequest, vmid: int) -> HttpResponse:
-    """The small picture as PNG. 404 where there is none."""
+    """The small picture as PNG. 204 where there is none now: a guest may end while a page asks for it."""
     vm = vm_or_404(request, vmid)
     if not may_vm(request.user, PRIVILEGE, vm):
         raise PermissionDenied(NOT_YOURS)
     try:
         found = screens.kept(vm.run_id) if vm.running and vm.run_id else None
-    except VMError as error:
-        raise Http404(sentence(error)) from error
+    except VMError:
+        found = None  # the card beside it says why
     if found is None or not found.png:
-        raise Http404("There is no picture of this screen now.")
+        return HttpResponse(status=204)
     tag = quote_etag(found.digest)
     known = tag in parse_etags(request.headers.get("If-None-Match", ""))
     answer = HttpResponse(status=304) if known else HttpResponse(found.png, content_type="image/png")

@@ -105,7 +105,7 @@ MATRIX: dict[str, Case] = {
     "vms:agent_ask": change((101, "exec"), {"line": "id"}, allowed=409, also_get=True),
     "vms:agent_answer": page(lambda scene: (101, scene.task.pk), allowed=404),
     "vms:vm_screen": page(VMID),
-    "vms:vm_thumbnail": page(VMID, allowed=404),
+    "vms:vm_thumbnail": page(VMID, allowed=204),
     "vms:screenshot": change(VMID, allowed=409),
     "vms:screenshot_taken": page(lambda scene: (101, scene.task.pk), allowed=404),
     "vms:vm_menu": page(VMID),

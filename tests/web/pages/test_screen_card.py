@@ -62,7 +62,7 @@ def test_a_look_is_drawn_and_sent_once(scene: Scene, boss: Client) -> None:
     run(scene)
     assert "The screen is being drawn." in card(boss)
     assert screens.looked([RUN, "other"]) == {RUN}
-    assert boss.get("/vms/101/screen.png").status_code == 404
+    assert boss.get("/vms/101/screen.png").status_code == 204
     screens.keep(RUN, screens.Thumbnail(PNG))
     text = boss.get("/vms/101").content.decode()
     address = re.findall(r'src="(/vms/101/screen\.png\?shows=[0-9a-f]{24})"', text)[0]
@@ -85,7 +85,7 @@ def test_what_the_worker_could_not_draw_is_said(scene: Scene, boss: Client) -> N
 def test_a_picture_of_another_run_is_not_shown(scene: Scene, boss: Client) -> None:
     screens.keep(RUN, screens.Thumbnail(PNG))
     VM.everything.filter(pk=scene.vm.pk).update(status="running", run_id="cd" * 16)
-    assert boss.get("/vms/101/screen.png").status_code == 404
+    assert boss.get("/vms/101/screen.png").status_code == 204
 
 
 def test_a_screenshot_waits_shows_and_is_saved(scene: Scene, boss: Client) -> None:
