@@ -69,9 +69,9 @@ def check(engine: Engine, task: Task, border: str) -> None:
 
 
 def test_while_it_is_off(engine: Engine, tmp_path: Path) -> None:
-    vm = engine.draft(LIVE, 100)
+    vm = engine.draft({key: text for key, text in LIVE.items() if key != "virtio0"}, 100)
     engine.do("qmcreate", vm)
-    borders = ("noted", "disks open", "archive begun", "scsi0 written", "virtio0 written", "disks let go",
+    borders = ("noted", "disks open", "archive begun", "scsi0 written", "disks let go",
                "archive written", "archive complete", "stored")  # fmt: skip
     ask = lambda: engine.submit("vzdump", vm, compress="zstd")  # noqa: E731
     for border, task in deaths(engine, "vzdump", borders, tmp_path / "steps", ask):
