@@ -112,21 +112,17 @@ def refused(engine: Engine, vm: VM, words: str, **params: str) -> None:
 
 
 def test_a_snapshot_that_does_not_fit_into_its_disk(engine: Engine, small: Path) -> None:
-    """Its tables need room: none of the disks holds it afterwards, whether the guest runs or not."""
+    """Its tables need room: none of the disks holds it afterwards, the one before it neither."""
     both = {"scsi0": "local:0.0625,format=qcow2", "scsi1": CONFIG["scsi0"]}
     vm = engine.draft(CONFIG | both, 100)
     engine.do("qmcreate", vm)
     fill(path_of(DISK), 4)
     full(small)
-    for running in (False, True):
-        if running:
-            engine.do("qmstart", vm)
-        refused(engine, vm, "No space left on device")
-        for path in (path_of(DISK), path_of(DISK.replace("small", "local"))):
-            info = subprocess.run(["qemu-img", "info", "-U", path], check=True, stdout=subprocess.PIPE)
-            assert b"Snapshot list" not in info.stdout
-            subprocess.run(["qemu-img", "check", "-U", "-q", "-f", "qcow2", path], check=True)
-    engine.do("qmstop", vm)
+    refused(engine, vm, "No space left on device")
+    for path in (path_of(DISK), path_of(DISK.replace("small", "local"))):
+        info = subprocess.run(["qemu-img", "info", path], check=True, stdout=subprocess.PIPE)
+        assert b"Snapshot list" not in info.stdout
+        subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", path], check=True)
     assert holds_pattern(DISK)
 
 
