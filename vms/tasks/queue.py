@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +44,8 @@ class Claimed:
     vm_id: int | None
     reads: int | None = None
     changes: int | None = None
+    task: Task | None = field(default=None, compare=False, repr=False)
+    """The row itself, with its user, as it was just before it was taken."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +151,17 @@ def unforced() -> Iterator[None]:
 
 def _rows(tasks: QuerySet[Task]) -> list[Claimed]:
     """The rows as a worker takes them. One query more where one of them is about another VM too."""
-    found = list(tasks.values_list("pk", "type", "vm_id", "params"))
-    wanted = {str(params[key]) for *_, params in found for key in (SOURCE, PARTNER) if key in params}
+    found = list(tasks.select_related("user"))
+    wanted = {str(task.params[key]) for task in found for key in (SOURCE, PARTNER) if key in task.params}
     others = VM.everything.filter(vmid__in=[int(vmid) for vmid in wanted if vmid.isdecimal()])
     known = {str(vmid): pk for vmid, pk in others.values_list("vmid", "pk")} if wanted else {}
     return [
-        Claimed(pk, type_, vm_id, known.get(str(params.get(SOURCE))), known.get(str(params.get(PARTNER))))
-        for pk, type_, vm_id, params in found
-    ]
+        Claimed(
+            task.pk, task.type, task.vm_id, known.get(str(task.params.get(SOURCE))),
+            known.get(str(task.params.get(PARTNER))), task,
+        )
+        for task in found
+    ]  # fmt: skip
 
 
 def inherit(node: Node, boot: str) -> list[Claimed]:

@@ -89,7 +89,7 @@ class Runner:
     def _take_at_once(self, row: Claimed) -> list[tuple[Claimed, Prepared]]:
         """Claim a row whose claim need not be on the disk, and prepare it."""
         since = queue.claim_row(row, self._services.boot, lasting=False)
-        return self._taken(row, since, self._prepare_early(row)) if since else []
+        return self._taken(row, since, self._prepare_early(row, row.task)) if since else []
 
     def _taken(
         self, row: Claimed, since: datetime | None, prepared: Prepared
@@ -204,23 +204,23 @@ class Runner:
         if end.status == Task.Status.ERROR:
             log.info("task %s (%s) failed: %s", task.pk, task.label, end.message)
 
-    def _prepare_early(self, row: Claimed) -> Prepared:
+    def _prepare_early(self, row: Claimed, known: Task | None = None) -> Prepared:
         """:meth:`_prepare`, or why it could not be: that is said once the row's turn has come."""
         try:
-            return self._prepare(row, False)
+            return self._prepare(row, False, known)
         except Exception as error:
             return error
 
-    def _prepare(self, row: Claimed, inherited: bool) -> TaskContext:
+    def _prepare(self, row: Claimed, inherited: bool, known: Task | None = None) -> TaskContext:
         """Everything a task needs from the database before it runs, in one go."""
-        ctx = self._load(row)
+        ctx = self._load(row, known)
         if not inherited:
             self._admit(OPERATIONS[ctx.task.type], ctx)
         return ctx
 
-    def _load(self, row: Claimed) -> TaskContext:
-        """The row, its user and its VM with all parts, as they are now."""
-        task = Task.objects.select_related("node", "user").get(pk=row.pk)
+    def _load(self, row: Claimed, known: Task | None = None) -> TaskContext:
+        """The row, its user and its VM with all parts, as they are now; ``known``: the row, read just now."""
+        task = known or Task.objects.select_related("node", "user").get(pk=row.pk)
         vm = with_parts(VM.everything.filter(pk=row.vm_id)).first() if row.vm_id is not None else None
         user = task.user
         verb = OPERATIONS.get(task.type)
