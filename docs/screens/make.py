@@ -140,7 +140,7 @@ def tour(browser: Browser, house: House, camera: Camera) -> None:
     vmid = wizard(page, camera)
     expect(state(page)).to_have_text("Running", timeout=30_000)
     camera.take(page, "vm-summary")
-    machine(page, vmid, camera)
+    machine(page, house, vmid, camera)
     phone = browser.new_context(
         base_url=house.url,
         viewport=PHONE,
@@ -167,8 +167,8 @@ def wizard(page: Page, camera: Camera) -> int:
         hand.next()
 
 
-def machine(page: Page, vmid: int, camera: Camera) -> None:
-    """The machine's pages, its screen, the lists and its node."""
+def machine(page: Page, house: House, vmid: int, camera: Camera) -> None:
+    """The machine's pages, its screen, two backups, the lists and its node."""
     open_console(page)
     until(lambda: look(page)["blue"] > 0.5, "memtest86+ is on the screen", 60, page)
     page.wait_for_timeout(3000)  # let its lines fill
@@ -177,6 +177,13 @@ def machine(page: Page, vmid: int, camera: Camera) -> None:
         page.goto(f"/vms/{vmid}/{tab}")
         page.wait_for_timeout(300)
         camera.take(page, f"vm-{tab}")
+    for notes in ("before the kernel update", "{{guestname}}"):
+        words = ("--compress", "zstd", "--notes-template", notes)
+        backed_up = house.qm(str(vmid), *words, program="vzdump")
+        assert backed_up.returncode == 0, backed_up.stderr  # noqa: S101
+    page.goto(f"/vms/{vmid}/backup")
+    expect(page.get_by_text("before the kernel update")).to_be_visible(timeout=30_000)
+    camera.take(page, "vm-backup")
     page.goto("/")
     camera.take(page, "dashboard")
     page.locator("#tree").get_by_role("link", name=re.compile(".")).first.wait_for()

@@ -152,10 +152,12 @@ class House:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def qm(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run ``qm`` on this home, as an operator at the shell would."""
+    def qm(
+        self, *arguments: str, timeout: float = 120, program: str = "qm"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``qm`` (or ``vzdump`` …) on this home, as an operator at the shell would."""
         return subprocess.run(
-            [str(Path(sys.executable).parent / "qm"), *arguments], cwd=ROOT, env=self.environ,
+            [str(Path(sys.executable).parent / program), *arguments], cwd=ROOT, env=self.environ,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout,
         )  # fmt: skip
 
