@@ -20,7 +20,7 @@ def test_first_start_second_start_and_stop(house: House) -> None:
     wait_for("the ready line", lambda: f"http://127.0.0.1:{house.port}/" in house.terminal())
     wait_for("all roles", lambda: set(house.roles()) == ROLES)
     children = list(house.roles().values())
-    assert house.stop() < 3
+    assert house.stop() < 15
     assert house.process is not None
     assert house.process.returncode == 0
     assert not any(child.is_running() for child in children)
@@ -31,7 +31,7 @@ def test_first_start_second_start_and_stop(house: House) -> None:
         effort = house.effort()
         print(f"first start {first:.2f} s, again {again:.2f} s, of which {effort:.2f} s of work")
         assert effort < 3, "on a machine with nothing else to do this is the time to the first page"
-        assert house.stop(number) < 3
+        assert house.stop(number) < 15
     assert len(re.findall("password", house.terminal())) == 1, "the password is shown only once"
 
 
@@ -48,7 +48,7 @@ def test_every_killed_role_comes_back(house: House) -> None:
     assert house.status("/login") == 200, "the listening socket stayed open: no connection was refused"
     for name in ROLES:
         assert f"{name} ended (signal SIGKILL)" in house.terminal()
-    assert house.stop() < 3
+    assert house.stop() < 15
 
 
 def test_a_killed_supervisor_leaves_nobody_and_a_new_one_takes_over(house: House) -> None:
@@ -60,7 +60,7 @@ def test_a_killed_supervisor_leaves_nobody_and_a_new_one_takes_over(house: House
     wait_for("the old roles' end", lambda: not any(child.is_running() for child in orphans), 5)
     wait_for("the first page", lambda: house.status("/login") == 200)
     wait_for("all roles", lambda: set(house.roles()) == ROLES)
-    assert house.stop() < 3
+    assert house.stop() < 15
 
 
 def test_a_second_one_on_the_same_home_is_refused(house: House) -> None:
@@ -103,11 +103,11 @@ def test_roles_run_apart_and_wait_for_the_web_roles_migrations(house: House) -> 
     wait_for("web and redis", lambda: set(house.roles()) == {"web", "redis"})
     other = house.spawn("--roles", "worker,console")
     wait_for("worker and console", lambda: set(house.roles()) == ROLES)
-    assert house.stop() < 3
+    assert house.stop() < 15
     assert other.returncode == 0
     assert set(house.roles()) == {"web", "redis"}
     house.process = web
-    assert house.stop() < 3
+    assert house.stop() < 15
 
 
 def test_the_given_password_is_not_shown_and_reaches_no_role(house: House) -> None:
