@@ -53,6 +53,8 @@ def thin(installation: Engine) -> Iterator[tuple[Engine, Storage]]:
                 os.kill(pid, 9)
             engine.start()
             wipe(engine)
+            Volume.objects.filter(storage=row).delete()
+            Storage.objects.filter(pk=row.pk).delete()
             end_devices(Path("/dev", group))
 
 
