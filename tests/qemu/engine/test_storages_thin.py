@@ -41,6 +41,7 @@ def thin(installation: Engine) -> Iterator[tuple[Engine, Storage]]:
             options = {"vgname": group, "thinpool": "data"}
             row = Storage.objects.create(name="thin", kind="lvmthin", options=options, content=["images"])
         else:
+            (folder / "plain").mkdir(mode=0o711)
             engine.start()
             row = Storage.objects.create(name="thin", path=str(folder / "plain"), content=["images"])
         try:
@@ -53,6 +54,7 @@ def thin(installation: Engine) -> Iterator[tuple[Engine, Storage]]:
                 os.kill(pid, 9)
             engine.start()
             wipe(engine)
+            engine.kill()  # so that no scan finds again what is forgotten now
             Volume.objects.filter(storage=row).delete()
             Storage.objects.filter(pk=row.pk).delete()
             end_devices(Path("/dev", group))
