@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib import messages
 from django.db.models import F, OuterRef, Subquery
 from django.db.models.fields.json import KT
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from vms import access
 from vms.config import retention
-from vms.errors import AccessError, VMError
+from vms.errors import VMError
 from vms.models import VM, BackupJob, Task
 from vms.operations import backupjobs, jobrows
-from vms.views.doors import sentence, signed_in, wants_fragment
+from vms.views.doors import signed_in, wants_fragment
+from vms.views.echo import echo, echo_refusal
 from vms.views.tasks import Shown, shown
 
 NO_CHANGE = "You may not: Sys.Modify on / is missing."
@@ -106,8 +106,8 @@ def backup_job_remove(request: HttpRequest, pk: int) -> HttpResponse:
         try:
             jobrows.remove(job, request.user)
         except VMError as error:
-            return told(request, sentence(error), error)
-        return told(request, f"Backup job {job.name} is removed.")
+            return echo_refusal(request, reverse("vms:backup_jobs"), error)
+        return echo(request, reverse("vms:backup_jobs"), f"Backup job {job.name} is removed.")
     context = {"job": job, "reason": change_reason(request.user)}
     name = "remove_dialog" if wants_fragment(request) else "remove"
     return render(request, f"vms/backupjobs/{name}.html", context)
@@ -117,31 +117,17 @@ def backup_job_remove(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def backup_job_do(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Run it now, switch it on or off."""
-    job = job_or_404(request, pk)
+    job, back = job_or_404(request, pk), reverse("vms:backup_jobs")
     if verb not in ("run", "enable", "disable"):
         raise Http404
     try:
         if verb == "run":
             tasks = jobrows.run_now(job, request.user)
-            return told(request, f"Backup job {job.name}: requested.", task=tasks[0])
+            return echo(request, back, f"Backup job {job.name}: requested.", task=tasks[0])
         jobrows.switch(job, request.user, verb == "enable")
     except VMError as error:
-        return told(request, sentence(error), error)
-    return told(request, f"Backup job {job.name} is {'on' if verb == 'enable' else 'off'}.")
-
-
-def told(
-    request: HttpRequest, text: str, error: VMError | None = None, task: Task | None = None
-) -> HttpResponse:
-    """An echo in place for htmx, a message on the list otherwise."""
-    if wants_fragment(request):
-        context = {"text": text, "tone": "error" if error else "busy"}
-        if task is not None:
-            context |= {"href": reverse("vms:task", args=[task.pk]), "action": "Task log"}
-        status = 200 if error is None else 403 if isinstance(error, AccessError) else 409
-        return render(request, "components/toast.html", context, status=status)
-    messages.add_message(request, messages.ERROR if error else messages.INFO, text)
-    return redirect("vms:backup_jobs")
+        return echo_refusal(request, back, error)
+    return echo(request, back, f"Backup job {job.name} is {'on' if verb == 'enable' else 'off'}.")
 
 
 def pickable(user: Any) -> list[VM]:

@@ -6,22 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib import messages
 from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from vms import access
-from vms.errors import AccessError, VMError
-from vms.models import VM, BackupJob, Node, Storage, Task, Volume
+from vms.errors import VMError
+from vms.models import VM, BackupJob, Node, Storage, Volume
 from vms.operations import jobrows
 from vms.operations.archives import backup_stores
 from vms.operations.backupjobs import covers
 from vms.operations.backuprights import handled, may_handle, pools_of
 from vms.operations.base import submit_on
-from vms.views.doors import sentence, signed_in, this_node, vm_or_404, wants_fragment
+from vms.views.doors import signed_in, this_node, vm_or_404, wants_fragment
+from vms.views.echo import echo, echo_refusal
 from vms.views.power import being_done
 from vms.views.refusals import OFFLINE, backup_refusal
 from vms.views.tasks import Shown
@@ -189,18 +189,5 @@ def do(request: HttpRequest, volume: Volume, verb: str, params: dict[str, str]) 
     try:
         task = submit_on(VERBS[verb], node=where(volume), user=request.user, params=given)
     except VMError as error:
-        return told(request, volume, sentence(error), 403 if isinstance(error, AccessError) else 409)
-    return told(request, volume, f"{task.label}: requested.", 200, task)
-
-
-def told(
-    request: HttpRequest, volume: Volume, text: str, status: int, task: Task | None = None
-) -> HttpResponse:
-    """An echo in place for htmx, a message on the list otherwise."""
-    if wants_fragment(request):
-        context = {"text": text, "tone": "busy" if task else "error"}
-        if task is not None:
-            context |= {"href": reverse("vms:task", args=[task.pk]), "action": "Task log"}
-        return render(request, "components/toast.html", context, status=status)
-    messages.add_message(request, messages.INFO if task else messages.ERROR, text)
-    return redirect(home_of(request, volume))
+        return echo_refusal(request, home_of(request, volume), error)
+    return echo(request, home_of(request, volume), f"{task.label}: requested.", task=task)

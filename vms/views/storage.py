@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Prefetch
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from vms import access
-from vms.errors import AccessError, VMError
-from vms.models import Disk, Node, Storage, StorageStatus, Task, Volume
+from vms.errors import VMError
+from vms.models import Disk, Node, Storage, StorageStatus, Volume
 from vms.models.promised import promised
 from vms.operations.base import submit_on
 from vms.operations.volumes import remove_iso
 from vms.views.backups import storage_backups
-from vms.views.doors import sentence, signed_in, storage_or_404, this_node, wants_fragment
+from vms.views.doors import signed_in, storage_or_404, this_node
+from vms.views.echo import echo, echo_refusal
 
 PAGE = 100
 USERS_SHOWN = 6
@@ -91,12 +91,12 @@ def rescan(request: HttpRequest, name: str) -> HttpResponse:
     row = storage_or_404(request, name)
     node = this_node() or Node.objects.first()
     if node is None:
-        return told(request, row, "There is no node to look with.", 409)
+        return echo(request, home_of(row), "There is no node to look with.", status=409)
     try:
         task = submit_on("storagescan", node=node, user=request.user, params={"storage": row.name})
     except VMError as error:
-        return told(request, row, sentence(error), 403 if isinstance(error, AccessError) else 409)
-    return told(request, row, "Rescan requested", 200, task=task)
+        return echo_refusal(request, home_of(row), error)
+    return echo(request, home_of(row), "Rescan requested", task=task)
 
 
 @signed_in
@@ -113,18 +113,10 @@ def delete(request: HttpRequest, name: str) -> HttpResponse:
     try:
         task = remove_iso(volume, request.user, this_node())
     except VMError as error:
-        return told(request, row, sentence(error), 403 if isinstance(error, AccessError) else 409)
-    return told(request, row, f"Removal of {volume.label} requested", 200, task=task)
+        return echo_refusal(request, home_of(row), error)
+    return echo(request, home_of(row), f"Removal of {volume.label} requested", task=task)
 
 
-def told(
-    request: HttpRequest, row: Storage, text: str, status: int, task: Task | None = None
-) -> HttpResponse:
-    """An echo in place for htmx, a message on the storage's page otherwise."""
-    if wants_fragment(request):
-        context = {"text": text, "tone": "busy" if task else "error"}
-        if task is not None:
-            context |= {"href": reverse("vms:task", args=[task.pk]), "action": "Task log"}
-        return render(request, "components/toast.html", context, status=status)
-    messages.add_message(request, messages.INFO if task else messages.ERROR, text)
-    return redirect("vms:storage", name=row.name)
+def home_of(row: Storage) -> str:
+    """The storage's own page."""
+    return reverse("vms:storage", args=[row.name])

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
+from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
 from vms import access
-from vms.errors import AccessError, VMError
+from vms.errors import VMError
 from vms.models import VM, Volume
 from vms.operations.base import submit
 from vms.operations.destroy import owned
-from vms.views.doors import sentence, signed_in, trashed_or_404, wants_fragment
+from vms.views.doors import signed_in, trashed_or_404, wants_fragment
+from vms.views.echo import echo, echo_refusal
 from vms.views.power import backups_seen
 
 PAGE = 50
@@ -87,20 +88,11 @@ def trash_action(request: HttpRequest, vmid: int, verb: str) -> HttpResponse:
     """Restore, or remove for good after the number was typed."""
     if verb not in VERBS:
         raise Http404
-    vm = trashed_or_404(request, vmid)
+    vm, back = trashed_or_404(request, vmid), reverse("vms:trash")
     if verb == "remove-now" and request.POST.get("confirm", "").strip() != str(vm.vmid):
-        return told(request, f"Nothing was removed: type {vm.vmid} to confirm.", 422)
+        return echo(request, back, f"Nothing was removed: type {vm.vmid} to confirm.", status=422)
     try:
         task = submit(VERBS[verb], vm=vm, user=request.user)
     except VMError as error:
-        return told(request, sentence(error), 403 if isinstance(error, AccessError) else 409)
-    return told(request, f"{task.label}: requested.", 200)
-
-
-def told(request: HttpRequest, text: str, status: int) -> HttpResponse:
-    """An echo in place for htmx, a message on the list otherwise."""
-    if wants_fragment(request):
-        context = {"text": text, "tone": "busy" if status == 200 else "error"}
-        return render(request, "components/toast.html", context, status=status)
-    (messages.info if status == 200 else messages.error)(request, text)
-    return redirect("vms:trash")
+        return echo_refusal(request, back, error)
+    return echo(request, back, f"{task.label}: requested.")
