@@ -158,7 +158,8 @@ class Making(Folder):
         _ensure(folder)
         with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as directory:
             fcntl.flock(directory, fcntl.LOCK_EX)
-            taken = {int(m["number"]) for name in os.listdir(directory) if (m := _disk(vmid, name))}
+            names = _names(directory)
+            taken = {int(m["number"]) for name in names if (m := _disk(vmid, name))}
             yield folder, next(n for n in range(len(taken) + 1) if n not in taken)
 
     # ---- deleting
@@ -222,6 +223,15 @@ def pad(path: Path) -> None:
     """Let a raw disk end with a whole block."""
     if path.suffix == ".raw":
         os.truncate(path, whole_blocks(path.stat().st_size))
+
+
+def _names(directory: int) -> list[str]:
+    """What is in an open directory by now: BTRFS lists what was there when it was opened."""
+    again = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.listdir(again)
+    finally:
+        os.close(again)
 
 
 def _ensure(folder: Path) -> None:

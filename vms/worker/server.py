@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import signal
+import threading
 import time
 from contextlib import suppress
 from functools import partial
@@ -58,6 +59,8 @@ SCHEDULE = 10.0
 the trash of what is due, beginning the backup jobs whose time has come."""
 STOP_GRACE = 3.0
 """Seconds that running tasks get when the worker is stopped."""
+LAST_GRACE = 5.0
+"""Seconds the process may need for its very end."""
 
 
 async def deaf(scope: Any, receive: Any, send: Any) -> None:
@@ -111,6 +114,7 @@ class NodeWorker(Worker):
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks, timeout=STOP_GRACE)  # one may be at a program it started, and ends it first
         await self._leave()
         for task in done - {stopping}:
             task.result()  # a loop that ended by itself ended by a mistake: let it be seen
@@ -156,15 +160,23 @@ class NodeWorker(Worker):
                 if self._runner.running:
                     for pk in await self._db(queue.cancellations, self.node, self.boot):
                         self._runner.cancel(pk)
-                taken = await self._runner.take()
-                count = len(taken)
-                for row, prepared in taken:
-                    self._runner.spawn(row, prepared)
+                count = await self._take()
             except DatabaseError as error:
                 log.error("the queue cannot be read: %s", error)
             if count < queue.CLAIM_LIMIT:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._kick.wait(), POLL)
+
+    async def _take(self) -> int:
+        """Claim rows and begin with them, all that are claimed also when the worker is stopped just then."""
+        taking = asyncio.ensure_future(self._runner.take())
+        try:
+            await asyncio.shield(taking)
+        finally:
+            taken = await taking
+            for row, prepared in taken:
+                self._runner.spawn(row, prepared)
+        return len(taken)
 
     async def _every(self, seconds: float, work: Any) -> None:
         while True:
@@ -214,6 +226,17 @@ async def live(settings: Conf, node: Node) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
     await worker.handle()
+    end_soon()
+
+
+def end_soon() -> None:
+    """Leave, whatever the loop still waits for: all is stored.
+
+    The end of a program that was just being started when its task was cut off may never come (Python 3.11).
+    """
+    timer = threading.Timer(LAST_GRACE, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def main() -> None:
