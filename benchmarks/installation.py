@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ def running() -> Iterator[House]:
     from house import House
 
     house = House()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the product ends with us
     os.environ |= {"PVELITE_HOME": str(house.home), "DJANGO_SETTINGS_MODULE": "pvelite.settings"}
     import django
 
