@@ -18,7 +18,7 @@ function theme() {
 const terminal = new Terminal({
   fontFamily: getComputedStyle(root).getPropertyValue("--mono"), fontSize: Number(remembered("terminal-size")) || USUAL,
   theme: theme(), scrollback: 5000, cursorBlink: false, screenReaderMode: remembered("terminal-read") === "yes",
-  linkHandler: { activate: () => {} },
+  linkHandler: { activate: () => {} }, logLevel: "off",  // what a guest prints wrongly is no error of the page
 });
 terminal.loadAddon(fit);
 /* Device status, attributes, modes and settings; colours; what is in the title or the clipboard. */

@@ -32,6 +32,11 @@ def handle(page: Page, key: str) -> Locator:
     return page.get_by_role("button", name=f"Move {key}", exact=True)
 
 
+def settled(page: Page) -> None:
+    """Wait until htmx has done with what it put in: it sets the focus a moment later."""
+    expect(page.locator(".htmx-added, .htmx-settling, .htmx-swapping, .htmx-request")).to_have_count(0)
+
+
 def looked_at(answer: object) -> bool:
     return "part=fields" in str(getattr(answer, "url", ""))
 
@@ -45,6 +50,7 @@ def test_boot_order_by_keyboard_and_by_drag(house: House, operator: Page) -> Non
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("Edit: Boot order")
         says = dialog.locator("[data-boot-says]")
+        settled(page)
 
         handle(page, "net0").focus()
         page.keyboard.press("Space")
@@ -52,8 +58,10 @@ def test_boot_order_by_keyboard_and_by_drag(house: House, operator: Page) -> Non
         page.keyboard.press("ArrowUp")
         page.keyboard.press("ArrowUp")
         expect(says).to_have_text("net0, place 1 of 3")
+        expect(handle(page, "net0")).to_be_focused()
         with page.expect_response(looked_at):
             page.keyboard.press("Space")
+        settled(page)
         assert listed(page) == ["net0", "scsi0", "ide2"]
         expect(handle(page, "net0")).to_be_focused()
         expect(dialog.get_by_text("What it does to the command")).to_be_visible()
@@ -74,11 +82,14 @@ def test_boot_order_by_keyboard_and_by_drag(house: House, operator: Page) -> Non
         page.mouse.move(end["x"] + 5, end["y"] + 2, steps=5)
         with page.expect_response(looked_at):
             page.mouse.up()
+        settled(page)
         assert listed(page) == ["ide2", "net0", "scsi0"]
         with page.expect_response(looked_at):
             dialog.get_by_role("checkbox", name="scsi0").uncheck()
+        settled(page)
         with page.expect_response(looked_at):
             dialog.get_by_role("button", name="Move net0 up").click()
+        settled(page)
         assert listed(page) == ["net0", "ide2", "scsi0"]
         dialog.get_by_role("button", name="Save").click()
         expect(dialog).to_have_count(0)
