@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 
+from hands import until
 from house import House
 from machines import make
 
 ROLES = ("web", "console", "redis", "worker")
-
-
-def eventually(what: str, state: Callable[[], bool], limit: float = 60) -> None:
-    """Wait for a state with a deadline."""
-    deadline = time.monotonic() + limit
-    while not state():
-        assert time.monotonic() < deadline, f"{what}: not within {limit:g} s"
-        time.sleep(0.02)
 
 
 def pid_of(house: House, role: str) -> int:
@@ -31,7 +22,7 @@ def pid_of(house: House, role: str) -> int:
 
 def running(house: House, role: str) -> int:
     """The process that has the role, once one has."""
-    eventually(f"{role} to run", lambda: pid_of(house, role) != 0)
+    until(lambda: pid_of(house, role) != 0, f"{role} runs", 60)
     return pid_of(house, role)
 
 
@@ -49,18 +40,18 @@ def test_whatever_of_ours_is_killed_the_guest_runs_on(own_house: House) -> None:
         before = running(own_house, role)
         os.kill(before, signal.SIGKILL)
         works(own_house, vmid, verb)  # asked for while it is away: the task waits, it is not lost
-        eventually(
-            f"{role} again", lambda role=role, before=before: pid_of(own_house, role) not in (0, before)
+        until(
+            lambda role=role, before=before: pid_of(own_house, role) not in (0, before), f"{role} again", 60
         )
         assert own_house.guest_pid(vmid) == guest, role
-    eventually("the login page", own_house.answers)
+    until(own_house.answers, "the login page", 60)
 
     supervisor = own_house.process
     assert supervisor is not None
     roles = [running(own_house, role) for role in ROLES]
     supervisor.kill()
     supervisor.wait(10)
-    eventually("the roles to go with it", lambda: not set(roles) & set(own_house.processes()))
+    until(lambda: not set(roles) & set(own_house.processes()), "the roles go with it", 60)
     assert own_house.guest_pid(vmid) == guest
     own_house.start()
     works(own_house, vmid, "suspend")

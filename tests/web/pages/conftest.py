@@ -16,6 +16,14 @@ from vms.models import VM, AclEntry, Disk, Node, Storage, StorageStatus, Task, T
 
 GIB = 1 << 30
 BACKEND = "django.contrib.auth.backends.ModelBackend"
+FULL = {
+    "name": "web-01", "ostype": "l26", "memory": "2048", "cores": "2", "scsihw": "virtio-scsi-single",
+    "machine": "q35", "agent": "1", "scsi0": "local:101/vm-101-disk-0.qcow2,iothread=1,size=32G",
+    "ide2": "local:iso/debian.iso,media=cdrom", "net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1",
+    "serial0": "socket", "usb0": "spice", "rng0": "/dev/urandom", "watchdog": "i6300esb",
+    "audio0": "device=AC97", "numa0": "cpus=0-1,memory=2048", "hostpci0": "mapping=card",
+}  # fmt: skip
+"""A machine with one of each part that has a dialog."""
 FACTS = {
     "qemu_version": "7.2.0", "qemu_binary": "/usr/bin/qemu-system-x86_64", "kvm": False, "threads": 4,
     "accel_reason": "/dev/kvm is not there", "memory": 8 * GIB, "memory_free": 4 * GIB,

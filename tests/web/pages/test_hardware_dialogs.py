@@ -7,7 +7,7 @@ from html import unescape
 from typing import Any
 
 import pytest
-from conftest import FACTS, Scene, person, signed_in  # type: ignore[import-not-found]
+from conftest import FACTS, FULL, Scene, person, signed_in  # type: ignore[import-not-found]
 from django.test import Client
 
 from vms.forms.dialogs import ADDITIONS, BY_KIND, GROUPS
@@ -18,13 +18,6 @@ from vms.models.waiting import Waiting
 pytestmark = pytest.mark.django_db
 HX = {"HX-Request": "true"}
 MACHINES = ["pc-q35-7.2", "pc-q35-7.1", "pc-i440fx-7.2"]
-FULL = {
-    "name": "web-01", "ostype": "l26", "memory": "2048", "cores": "2", "scsihw": "virtio-scsi-single",
-    "machine": "q35", "agent": "1", "scsi0": "local:101/vm-101-disk-0.qcow2,iothread=1,size=32G",
-    "ide2": "local:iso/debian.iso,media=cdrom", "net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1",
-    "serial0": "socket", "usb0": "spice", "rng0": "/dev/urandom", "watchdog": "i6300esb",
-    "audio0": "device=AC97", "numa0": "cpus=0-1,memory=2048", "hostpci0": "mapping=card",
-}  # fmt: skip
 ROWS = (
     *GROUPS,
     *(key for key in FULL if re.fullmatch(r"(scsi|ide|net|serial|usb|numa|hostpci|rng|audio)\d", key)),
