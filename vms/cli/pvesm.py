@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from vms.cli import pvesmvolumes
 from vms.errors import ConfigError, NotFound, VMError
 from vms.schema.option import options_of
 from vms.storage.kinds import KINDS
@@ -22,6 +23,11 @@ def parser() -> argparse.ArgumentParser:
     verbs = made.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     status = verbs.add_parser("status", help="how full each storage is, as this node sees it")
     status.add_argument("--content", help="only storages that take this")
+    status.add_argument("--storage", metavar="STORAGE", help="only this one")
+    status.add_argument(
+        "--enabled", nargs="?", const="1", default="0", choices=("0", "1"), metavar="0|1",
+        help="only storages that are switched on",
+    )  # fmt: skip
     status.add_argument("--json", action="store_true", help="print JSON")
     listing = verbs.add_parser("list", help="the volumes on a storage")
     listing.add_argument("storage", metavar="STORAGE")
@@ -37,8 +43,7 @@ def parser() -> argparse.ArgumentParser:
         add_options(verb)
     removing = verbs.add_parser("remove", help="forget a storage; what lies there stays")
     removing.add_argument("storage", metavar="STORAGE")
-    freeing = verbs.add_parser("free", help="remove an image nobody uses")
-    freeing.add_argument("volume", metavar="VOLUME")
+    pvesmvolumes.add_parsers(verbs)
     path = verbs.add_parser("path", help="where a volume is on this node")
     path.add_argument("volume", metavar="VOLUME")
     extract = verbs.add_parser("extractconfig", help="print the configuration in a backup")
@@ -76,9 +81,11 @@ def status(options: argparse.Namespace) -> int:
     seen = {row.storage_id: row for row in StorageStatus.objects.filter(node__name=settings.CONF.node)}
     sums = promised(here())
     rows = []
-    for row in Storage.objects.all():
+    for row in [storage(options.storage)] if options.storage else Storage.objects.all():
         found = seen.get(row.pk)
-        if options.content and options.content not in row.content:
+        if (options.content and options.content not in row.content) or (
+            options.enabled == "1" and not row.enabled
+        ):
             continue
         state = "disabled" if not row.enabled else "inactive" if not found or found.error else "active"
         rows.append({
@@ -164,17 +171,6 @@ def remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def free(options: argparse.Namespace) -> int:
-    """Remove an image from a library."""
-    from vms.cli.follow import follow
-    from vms.operations.volumes import find_volume, remove_iso
-
-    node = here()
-    if node is None:
-        raise NotFound("this node has no worker yet")
-    return follow(remove_iso(find_volume(options.volume, node), None, node))
-
-
 def path(options: argparse.Namespace) -> int:
     """Where a volume is."""
     from vms.storage import open_storage
@@ -189,9 +185,7 @@ def extractconfig(options: argparse.Namespace) -> int:
     from vms.operations.archivehead import head_of, shown
     from vms.operations.archives import find_backup
 
-    node = here()
-    if node is None:
-        raise NotFound("this node has no worker yet")
+    node = pvesmvolumes.node()
     print(shown(head_of(find_backup(options.volume, node), node)[1]), end="")
     return 0
 
@@ -216,8 +210,9 @@ def storage(name: str) -> Storage:
 
 
 VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
-    "status": status, "list": listed, "add": add, "set": change, "remove": remove, "free": free, "path": path,
-    "extractconfig": extractconfig,
+    "status": status, "list": listed, "add": add, "set": change, "remove": remove, "path": path,
+    "extractconfig": extractconfig, "alloc": pvesmvolumes.alloc, "free": pvesmvolumes.free,
+    "prune-backups": pvesmvolumes.prune, "scan": pvesmvolumes.scan,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The library: ISOs that come and go, and reading a storage again."""
+"""The rows of volumes: made, found and asked who needs them; and reading a storage again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vms import access
-from vms.errors import NotFound, StateError
+from vms.errors import NotFound
 from vms.models import AuditEntry, Disk, Node, Snapshot, Storage, Task, Volume
 from vms.models.configuration import is_drive
-from vms.operations.backuprights import is_backup, require_backup
 from vms.operations.base import Context, NodeOperation, Params, operation, submit_on
 from vms.schema.option import opt
 from vms.storage import base
@@ -132,49 +131,6 @@ class ScanParams(Params):
     """A storage, or all of them."""
 
     storage: str | None = opt("Storage", max_length=63, help="Its name; empty for all.")
-
-
-@operation("imgdel", privilege="Datastore.AllocateTemplate", label="Remove", params=VolumeParams)
-class RemoveImage(NodeOperation):
-    """Delete an ISO, an image to import or a backup from a storage."""
-
-    def authorise_on(self, user: Any, node: Node, params: Any) -> None:
-        if is_backup(params.volume):
-            require_backup(user, params.volume)
-            return
-        path = f"/storage/{params.volume.partition(':')[0]}"
-        if not access.may(user, "Datastore.Allocate", path):
-            access.require(user, "Datastore.AllocateTemplate", path)
-
-    def check_on(self, node: Node, params: Any) -> None:
-        volume = find_volume(params.volume, node)
-        if volume.content == Volume.Content.IMAGES:
-            raise StateError(f"'{volume.volid}' is a disk; remove it from its VM instead.")
-        if volume.protected:
-            raise StateError(f"'{volume.volid}' is protected.", hint="Take the protection away first.")
-        used = users_of(volume)
-        if used:
-            raise StateError(
-                f"'{volume.volid}' is used by {', '.join(used)}.", hint="Empty that drive first."
-            )
-
-    def subject(self, params: Any) -> str:
-        return str(params.volume)
-
-    async def run(self, ctx: Context) -> None:
-        node = ctx.services.node
-        volume = await ctx.db(find_volume, ctx.params.volume, node)
-        driver = ctx.services.storage(volume.storage.name, volume.storage.facts())
-        await driver.free(volume.volid)
-        await ctx.db(volume.delete)
-        notify.changed("storage")
-
-    async def resume(self, ctx: Context) -> None:
-        """The file may be gone and the row still there."""
-        try:
-            await self.run(ctx)
-        except NotFound:
-            await ctx.log("it was removed already")
 
 
 @operation("storagescan", privilege="Datastore.Audit", label="Scan storage", params=ScanParams)

@@ -194,16 +194,23 @@ class LvmMachine(Machine):
         super().__init__(folder)
         self.group = group
         self.dev = dev or self.dev
-        names = ("lvs", "lvcreate", "lvremove", "lvrename", "lvextend", "lvchange")
+        names = ("vgs", "lvs", "lvcreate", "lvremove", "lvrename", "lvextend", "lvchange")
         self.programs = {name: getattr(self, name) for name in names}
 
     def place(self, name: str) -> Path:
         return self.dev / self.group / name
 
-    def lvs(self, words: list[str]) -> str:
+    def vgs(self, words: list[str]) -> str:
         options, groups = parsed(words, ("--nosuffix",))
+        assert (options["--units"], groups) == ("b", [])
+        row = {"vg_name": self.group, "vg_size": str(POOL + (10 << 30)), "vg_free": "0"}
+        assert options["--options"].split(",") == list(row)
+        return json.dumps({"report": [{"vg": [row]}]})
+
+    def lvs(self, words: list[str]) -> str:
+        options, groups = parsed(words, ("--nosuffix", "--"))
         assert options["--reportformat"] == "json"
-        assert options["--units"] == "b"
+        assert options.get("--units", "b") == "b"
         if groups != [self.group]:
             raise Refused(f'Volume group "{groups[0]}" not found')
         data = 100 * sum(self.used(lump) for lump in self.lumps.values()) / POOL
@@ -223,6 +230,9 @@ class LvmMachine(Machine):
     @staticmethod
     def row(name: str, size: int, **more: str) -> dict[str, str]:
         empty = dict.fromkeys(("pool_lv", "origin", "data_percent", "metadata_percent", "thin_id"), "")
+        empty["lv_attr"] = (
+            "twi-aotz--" if name == "data" else "Vwi-a-tz--" if more.get("pool_lv") else "-wi-ao----"
+        )
         return {"lv_name": name, "lv_size": str(size), **empty, **more}
 
     def leaf(self, path: str) -> str:
@@ -294,7 +304,10 @@ class ZfsMachine(Machine):
         return played[verb](rest)
 
     def list(self, words: list[str]) -> str:
-        options, (what,) = parsed(words, ("-H", "-p"))
+        options, names = parsed(words, ("-H", "-p"))
+        if options.get("-t") == "filesystem":
+            return "tank\ntank/vms\n"
+        (what,) = names
         if options.get("-t") == "snapshot":
             name = self.leaf(what)
             return "".join(f"{what}@{shot}\n" for shot in self.get(name).shots)

@@ -20,7 +20,7 @@ from storagecontract import MIB, StorageContract, nobody_listens
 
 from vms.errors import StorageError
 from vms.host import command
-from vms.storage import copying, devices, image, kinds, lvmthin, mounted, open_storage, sharing, zfs
+from vms.storage import copying, devices, image, kinds, lvmthin, mounted, open_storage, seeing, sharing, zfs
 from vms.storage.base import Storage, Volume
 
 USER = "nobody" if os.geteuid() == 0 else None
@@ -148,6 +148,12 @@ class TestLvmThin(StorageContract):
         await storage.revert(disk.volid, "before")
         assert self.contents(await storage.find(disk.volid)) == then
 
+    async def test_what_a_scan_sees(self, machine: scripted.Machine) -> None:
+        assert [name for name, _, _ in await seeing.volume_groups()] == ["vg0"]
+        assert await seeing.thin_pools("vg0") == ["data"]
+        with pytest.raises(StorageError, match="not found"):
+            await seeing.thin_pools("vg1")
+
     async def test_another_pool(self, machine: scripted.Machine) -> None:
         other = open_storage("thin", {"type": "lvmthin", "vgname": "vg0", "thinpool": "other"})
         assert "no thin pool 'other'" in (await other.status()).text
@@ -165,6 +171,7 @@ class TestZfs(StorageContract):
     async def test_new_disks_are_thin(self, storage: Storage, machine: scripted.Machine) -> None:
         await storage.allocate(101, MIB, "raw")
         create = next(words for words in machine.said if words[:2] == ("zfs", "create"))
+        assert await seeing.data_sets() == ["tank", "tank/vms"]
         assert create == ("zfs", "create", "-s", "-b", "16k", "-V", str(MIB), "tank/vms/vm-101-disk-0")
 
 

@@ -56,12 +56,19 @@ def test_an_unused_iso_is_removed_by_a_task(iso: Volume, operator: Any) -> None:
     assert (task.type, task.label) == ("imgdel", "Remove local:iso/debian.iso")
 
 
-def test_a_disk_is_no_iso(storage: Storage, node: Node, operator: Any) -> None:
+def test_a_disk_in_use_is_no_iso(
+    storage: Storage, node: Node, make_vm: Callable[..., VM], operator: Any, anna: Any
+) -> None:
     disk = Volume.objects.create(
         storage=storage, node=node, name="100/vm-100-disk-0.raw", content="images", format="raw", vmid=100
     )
-    with pytest.raises(StateError, match="is a disk"):
+    make_vm(100, {"scsi0": disk.volid})
+    with pytest.raises(StateError, match=r"is a disk and is used by VM 100 \(scsi0\)"):
         remove_iso(disk, operator)
+    VM.objects.get(vmid=100).disks.all().delete()
+    with pytest.raises(AccessError, match=r"Datastore\.AllocateSpace"):
+        remove_iso(disk, anna)
+    assert remove_iso(disk, operator).type == "imgdel"
     with pytest.raises(NotFound):
         find_volume("local:iso/none.iso", node)
 
