@@ -9,6 +9,7 @@
 ``PVELITE_ADMIN_PASSWORD``  the first operator's password (default: random, printed once)
 ``PVELITE_SPICE``           ``HOST:PORT`` for SPICE viewer programs, TLS only (default: none)
 ``PVELITE_TRASH_DAYS``      days that removed VMs stay in the trash (default 7; 0: none)
+``PVELITE_TIMEZONE``        whose clocks schedules and pages go by (default: this machine's zone)
 ``PVELITE_METRICS_TOKEN``   lets who brings it read ``/metrics`` (default: only who may audit all)
 ``PVELITE_LOG``             log level of every role: DEBUG, INFO (default), WARNING, ERROR
 ``DATABASE_URL``            ``postgres://…`` for several nodes (default: SQLite under the home)
@@ -28,6 +29,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from pvelite import clock
 
 SOCKET_PATH_LIMIT = 60
 """Longest run directory under which every socket stays below the kernel's 107 bytes."""
@@ -94,6 +97,14 @@ def days(text: str) -> int:
     return int(text)
 
 
+def time_zone(environ: Mapping[str, str]) -> str:
+    """The name of the zone whose clocks we go by, or ``SettingError``."""
+    try:
+        return clock.zone_of(environ)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+
+
 def url(name: str, text: str, schemes: tuple[str, ...]) -> str:
     """A service's address as it came, or ``SettingError`` naming the variable, not its value."""
     if text and urlsplit(text).scheme not in schemes:
@@ -116,6 +127,7 @@ class Conf:
     log_level: str
     trash_days: int
     metrics_token: str
+    zone: str = clock.FALLBACK
     spice: tuple[str, int] | None = None
 
     @classmethod
@@ -139,6 +151,7 @@ class Conf:
             log_level=level,
             metrics_token=environ.get("PVELITE_METRICS_TOKEN", ""),
             trash_days=days(environ.get("PVELITE_TRASH_DAYS") or "7"),
+            zone=time_zone(environ),
         )
 
     @property

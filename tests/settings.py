@@ -19,6 +19,7 @@ if "pytest" in sys.modules:
     atexit.register(shutil.rmtree, _home, ignore_errors=True)
     os.environ["PVELITE_HOME"] = str(_home)
     os.environ["PVELITE_NODE"] = "pve1"
+    os.environ["PVELITE_TIMEZONE"] = "UTC"
     for _name in ("PVELITE_BIND", "PVELITE_ORIGINS", "PVELITE_ADMIN_PASSWORD", "REDIS_URL", "DATABASE_URL"):
         os.environ.pop(_name, None)
     if os.environ.get("PVELITE_TEST_DATABASE_URL"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from django.utils import timezone
+
 from vms.cli.show import find
 from vms.cli.verb import add_parameters, end, given
 from vms.models import VM
@@ -59,7 +61,8 @@ def _row(entry: Entry) -> dict[str, str]:
             "name": entry.name, "parent": entry.parent, "snaptime": "", "description": "You are here!",
             "vmstate": "", "snapstate": "",
         }  # fmt: skip
+    taken = timezone.localtime(made.created)
     return {
-        "name": made.name, "parent": entry.parent, "snaptime": f"{made.created:%Y-%m-%d %H:%M:%S}",
+        "name": made.name, "parent": entry.parent, "snaptime": f"{taken:%Y-%m-%d %H:%M:%S}",
         "description": made.description, "vmstate": "1" if made.vmstate_id else "", "snapstate": made.state,
     }  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from vms import access
 from vms.errors import ConfigError, ConfigErrors, LockedError, StateError
@@ -359,5 +360,5 @@ def holder(vm: VM) -> str:
 
 def told(task: Task) -> str:
     """A task as somebody who waits for it reads it."""
-    since = task.created.strftime("%H:%M")
-    return f"'{task.label}', started by {task.username or 'system'} at {since} UTC"
+    since = timezone.localtime(task.created).strftime("%H:%M %Z")
+    return f"'{task.label}', started by {task.username or 'system'} at {since}"

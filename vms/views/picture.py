@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.http import parse_etags, quote_etag
 from django.views.decorators.http import require_GET, require_POST
 
@@ -141,6 +142,6 @@ def _file(vm: VM, task: Task, png: bytes | None) -> HttpResponse:
     if png is None:
         status = 404 if task.finished else 202
         return HttpResponse(task.message, status=status, content_type="text/plain")
-    name = f"vm-{vm.vmid}-{task.created:%Y-%m-%d-%H-%M-%S}.png"
+    name = f"vm-{vm.vmid}-{timezone.localtime(task.created):%Y-%m-%d-%H-%M-%S}.png"
     disposition = {"Content-Disposition": f'inline; filename="{name}"'}
     return HttpResponse(png, content_type="image/png", headers=disposition)

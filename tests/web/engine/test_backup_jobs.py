@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
 from vms.config.retention import parse
 from vms.errors import AccessError, ConfigErrors, StateError
@@ -91,6 +92,23 @@ def test_a_job_begins_once_at_its_time(
     # Its next time comes while the run is still under way: it is passed over.
     assert begin_due(job.next_run) == []
     assert Task.objects.count() == 1
+
+
+def test_times_are_those_of_the_zones_clocks(
+    make_vm: Callable[..., VM], make_job: Callable[..., BackupJob]
+) -> None:
+    """On 28 March 2027 Berlin's clocks have no 02:30: what is due then comes at 03:30."""
+    make_vm(101)
+    with override_settings(TIME_ZONE="Europe/Berlin"):
+        make_job("winter")
+        make_job("spring", schedule="2027-03-28 02:30")
+        make_job("summer", schedule="2027-03-29 02:30")
+        assert begin_due(NOON) == []
+        assert dict(BackupJob.objects.values_list("name", "next_run")) == {
+            "winter": datetime(2026, 11, 28, 1, tzinfo=UTC),
+            "spring": datetime(2027, 3, 28, 1, 30, tzinfo=UTC),
+            "summer": datetime(2027, 3, 29, 0, 30, tzinfo=UTC),
+        }
 
 
 def test_two_schedulers_begin_it_once(make_job: Callable[..., BackupJob], node: Node) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Scene, person, signed_in  # type: ignore[import-not-found]
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from vms.models import VM, AuditEntry, BackupJob, Disk, Pool, Task, Volume
@@ -302,7 +302,7 @@ def test_a_job_is_kept(scene: Scene, boss: Client, operator: Any) -> None:
         False,
     )
     assert job.next_run is not None
-    assert f"{job.next_run:%a %Y-%m-%d} 02:00" in text_of(boss.get("/backup-jobs"))
+    assert f"{job.next_run:%a %Y-%m-%d} 02:00 UTC" in text_of(boss.get("/backup-jobs"))
     assert AuditEntry.objects.filter(action="backup-job-save", target="nightly").exists()
     text = text_of(boss.get(f"/backup-jobs/{job.pk}"))
     assert 'value="sat 02:00"' in text
@@ -353,6 +353,18 @@ def test_a_storage_the_owner_has_no_room_on(scene: Scene, boss: Client, operator
         assert anna.post(address, headers=HTMX).status_code == 403, address
     job.refresh_from_db()
     assert (job.owner, job.enabled, job.schedule) == (operator, True, "02:00")
+
+
+def test_next_runs_are_told_by_the_nodes_clocks(scene: Scene, boss: Client) -> None:
+    with override_settings(TIME_ZONE="Asia/Kolkata"):
+        boss.post("/backup-jobs/new", JOB | {"storage": scene.storage.pk, "schedule": "2050-01-01 02:00"})
+        job = BackupJob.objects.get()
+        assert f"{job.next_run:%Y-%m-%d %H:%M}" == "2049-12-31 20:30"
+        assert "Sat 2050-01-01 02:00 IST" in text_of(boss.get("/backup-jobs"))
+        assert "next Sat 2050-01-01 02:00 IST" in text_of(boss.get("/vms/101/backup"))
+        edited = text_of(boss.get(f"/backup-jobs/{job.pk}"))
+        assert "Asia/Kolkata" in edited
+        assert "2050-01-01 02:00 IST" in edited
 
 
 def test_switching_running_and_removing(scene: Scene, boss: Client, operator: Any) -> None:
