@@ -19,8 +19,18 @@ from vms.errors import AccessError, ConfigError, LockedError, MonitorError, Outc
 from vms.models import VM, Task
 from vms.models.configuration import config_of
 from vms.operations import agentcommands as words
+from vms.operations import freeze
 from vms.operations.agentcommands import COMMANDS, Command, decoded
-from vms.operations.base import Context, Operation, Params, check_clones, holder, operation, submit
+from vms.operations.base import (
+    Context,
+    Guest,
+    Operation,
+    Params,
+    check_clones,
+    holder,
+    operation,
+    submit,
+)
 from vms.operations.guests import live, must_run
 from vms.qemu import guestfiles
 from vms.qemu.agent import SILENT, Agent, ExecStatus
@@ -145,7 +155,7 @@ class AskAgent(Operation):
         if name == "fsfreeze-freeze":
             guest = ctx.services.guest(ctx.vm.vmid)
             if guest is not None:
-                text += f" {await thawed(guest.agent)}"
+                text += f" {await thawed(guest)}"
         elif name == "exec":
             text += " The program may still run inside the guest; what it said is lost."
         elif name in ("file-write", "set-user-password", *words.SILENT_WHEN_DONE):
@@ -179,10 +189,10 @@ async def leave(ctx: Context, found: Any) -> None:
     await asyncio.to_thread(parcel.answer, ctx.params.parcel, {"result": found})
 
 
-async def thawed(agent: Agent) -> str:
+async def thawed(guest: Guest) -> str:
     """Thaw, and say how that went."""
     try:
-        count = await agent.thaw()
+        count = await freeze.thaw(guest)
     except (MonitorError, OutcomeUnknown) as error:
         return f"The file systems could not be thawed: {error}."
     return f"The file systems were thawed ({count})."
@@ -205,13 +215,15 @@ async def _silently(ctx: Context, agent: Agent, command: Command, request: Mappi
 async def _frozen(ctx: Context, agent: Agent, command: Command, request: Mapping[str, Any]) -> Any:
     """Freeze, and stay until somebody thaws or the time is over: a guest is never left frozen."""
 
+    guest = live(ctx)
+
     async def thaw() -> None:
-        await agent.thaw()
+        await freeze.thaw(guest)
 
     agent.freezing += 1
     try:
         ctx.on_undo("thaw the file systems", thaw)
-        count = int(await agent.execute("guest-fsfreeze-freeze", timeout=command.timeout))
+        count = await freeze.while_it_runs(guest, agent.freeze(command.timeout))
         ctx.step("frozen")
         await leave(ctx, count)
         if count:

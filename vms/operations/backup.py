@@ -19,7 +19,7 @@ from vms.backup.archive import ArchiveWriter
 from vms.config import backupnotes
 from vms.errors import QemuError, StateError, StorageError, VMError
 from vms.models import VM
-from vms.operations import backupplan, backupread, backupwrite, prune
+from vms.operations import backupplan, backupread, backupwrite, freeze, prune
 from vms.operations.backupplan import Plan
 from vms.operations.backupread import Reading
 from vms.operations.backupsettle import settle_left
@@ -134,8 +134,8 @@ class Backup(Operation):
             return await backupread.open_off(ctx, plan), plan
         if mode == "stop":
             return await restarted(ctx, plan, guest)
-        freeze = mode == "snapshot" and backupread.wants_freeze(plan.mapping)
-        return await backupread.open_live(ctx, plan, guest, freeze=freeze, go_on=False), plan
+        calm = mode == "snapshot" and freeze.wanted(plan.mapping)
+        return await backupread.open_live(ctx, plan, guest, freeze=calm, go_on=False), plan
 
     @staticmethod
     async def _written(ctx: Context, plan: Plan, reading: Reading, diary: Diary) -> None:

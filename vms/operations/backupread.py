@@ -16,7 +16,6 @@ from django.utils import timezone
 from vms.backup.archive import Source
 from vms.backup.intake import BLOCK
 from vms.backup.nbd import Extent, NbdClient
-from vms.config.vmconfig import VMConfig
 from vms.errors import MonitorError, OutcomeUnknown, StateError, StorageError
 from vms.models import VM
 from vms.models.notes import note_work
@@ -24,8 +23,8 @@ from vms.operations.backupplan import Plan
 from vms.operations.backupview import Memory, View
 from vms.operations.base import Context, Guest
 from vms.operations.drives import driver_of
+from vms.operations.freeze import calm
 from vms.operations.snapdisks import TPM, Held
-from vms.operations.snapshot import calm
 from vms.operations.start import activate_volume, launch_context, storages_of
 from vms.operations.steps import whole
 from vms.operations.tpmcopy import settled
@@ -121,8 +120,9 @@ async def open_live(ctx: Context, plan: Plan, guest: Guest, *, freeze: bool, go_
     before = await allocations(ctx, plan)
     await remember(ctx, holding=True)
     if freeze:
-        async with calm(ctx, guest) as frozen:
-            reading.consistent = frozen
+        async with calm(ctx, guest, plan.mapping) as reading.consistent:
+            if reading.consistent:
+                ctx.step("frozen")
             await whole(_moment(ctx, plan, guest, reading, go_on))
     else:
         reading.consistent = go_on
@@ -268,12 +268,6 @@ async def _ended(ctx: Context, vmid: int) -> None:
     while not await ctx.services.gone(vmid, 3600):
         continue
     raise StorageError("NBD: QEMU has gone")
-
-
-def wants_freeze(mapping: Mapping[str, str]) -> bool:
-    """Whether the configuration lets the agent freeze the guest's file systems."""
-    agent = VMConfig.parse(mapping).get("agent")
-    return agent is not None and bool(agent.enabled) and agent.freeze_fs is not False
 
 
 async def forget(ctx: Context) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 from vms.errors import MonitorError, OutcomeUnknown, VMError
 from vms.host.paths import remove_socket
 from vms.models import Storage
+from vms.models.configuration import config_of
 from vms.operations import backupread, backupstop, backupwrite
 from vms.operations.base import Context, Guest
 from vms.operations.drives import driver_of
-from vms.operations.snapshot import thaw
+from vms.operations.freeze import thaw_left
 from vms.qemu import storagedaemon
 from vms.qemu.fleecing import Filtered
 from vms.storage import dump, fleece
@@ -49,7 +50,7 @@ async def settle_left(ctx: Context) -> bool:
 
 async def _free_guest(ctx: Context, guest: Guest, noted: dict[str, Any]) -> None:
     drives = [Filtered(**one) for one in noted.get("drives", ())]
-    await thaw(ctx, guest)
+    await thaw_left(ctx, guest, config_of(ctx.vm))
     for drive in drives:
         await asyncio.to_thread(remove_socket, backupread.socket_of(ctx, guest.vmid, drive.key))
     try:

@@ -13,10 +13,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vms.config.vmconfig import VMConfig
 from vms.errors import ConfigError, MonitorError, OutcomeUnknown, StateError, StorageError
 from vms.models import VM, Task
-from vms.operations import newborn
+from vms.operations import freeze, newborn
 from vms.operations.base import Context, Guest, told
 from vms.operations.cloneplan import Piece, Plan
 from vms.operations.drives import driver_of
@@ -145,20 +144,11 @@ async def still(ctx: Context, plan: Plan, guest: Guest) -> AsyncIterator[None]:
     if guest.status != VM.Status.RUNNING:
         yield
         return
-    agent = VMConfig.parse(plan.mapping).get("agent")
-    if agent is not None and agent.enabled and agent.freeze_fs is not False and await guest.agent.ping():
+    if freeze.wanted(plan.mapping):
         await note(ctx, "frozen")
-        freezing = guest.agent.frozen()
-        try:
-            count = await freezing.__aenter__()
-        except (MonitorError, OutcomeUnknown) as error:
-            await ctx.warn(f"the guest's file systems could not be frozen: {error}")
-        else:
-            await ctx.log(f"{count} file systems frozen for the moment of the copy")
-            try:
-                yield
-            finally:
-                await freezing.__aexit__(None, None, None)
+    async with freeze.calm(ctx, guest, plan.mapping) as whole_files:
+        if whole_files:
+            yield
             return
     await note(ctx, "paused")
     await guest.monitor.stop()
@@ -184,7 +174,7 @@ async def let_go(ctx: Context, source: int) -> None:
         if "paused" in how and await guest.monitor.query_status() == "paused":
             await guest.monitor.cont()
         if "frozen" in how:
-            await guest.agent.execute("guest-fsfreeze-thaw", timeout=60)
+            await freeze.thaw(guest)
         mark = target_name(ctx.vm.vmid, "")
         for top in sorted(name for name in await blocknodes.names(guest.monitor) if name.startswith(mark)):
             await blockjob.abandon(guest.monitor, top.removeprefix(mark), top)

@@ -66,14 +66,21 @@ async def as_before(guest: Guest, was: str) -> None:
     """Let a guest that was stopped for a moment do again what it did: run, or stand still.
 
     A save leaves QEMU with its disks closed, and only ``cont`` opens them again; so a paused guest runs for
-    an instant.
+    an instant. One that QEMU has stopped over a disk meanwhile is left so: its disk is no better yet.
     """
     state = await guest.monitor.query_status()
-    if was == VM.Status.RUNNING and state != "running":
+    if was == VM.Status.RUNNING and state not in ("running", "io-error"):
         await guest.monitor.cont()
     elif was != VM.Status.RUNNING and state == "postmigrate":
         await guest.monitor.cont()
         await guest.monitor.stop()
+
+
+async def stopped_by_disk(ctx: Context) -> str:
+    """What to do about a guest that QEMU has stopped because a disk takes no more, in a sentence; else ""."""
+    if await ctx.services.observe(ctx.vm.vmid) != VM.Status.IO_ERROR:
+        return ""
+    return f"VM {ctx.vm.vmid} was stopped by a disk error: make room where its disks are, then resume it."
 
 
 async def power_down(ctx: Context, timeout: int) -> bool:

@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
 
-from vms.config.vmconfig import VMConfig
-from vms.errors import ConfigError, MonitorError, OutcomeUnknown, StateError
+from vms.errors import ConfigError, StateError, VMError
 from vms.models import VM, Snapshot, Storage, Volume
 from vms.models.configuration import config_of
 from vms.models.snapshot import SNAPSHOT_NAME
 from vms.operations import mirror, saving, snapdisks, tpmcopy
 from vms.operations.base import Context, Guest, Operation, Params, operation
-from vms.operations.guests import as_before
+from vms.operations.freeze import calm, thaw_left
+from vms.operations.guests import as_before, stopped_by_disk
 from vms.operations.snapdisks import TPM, Held
 from vms.operations.snaprows import forget, free_volumes, unfinished
 from vms.operations.volumes import keep_volume
@@ -104,11 +103,15 @@ class Take(Operation):
         made = await ctx.db(begin, vm, ctx.params, guest, disks, storage)
         ctx.step("begun")
         machine = {}
-        if guest is not None and storage is not None:
-            machine = await saving.machine_of(guest)
-            await with_memory(ctx, guest, made, disks, storage, saving.room_for(mapping))
-        else:
-            await without_memory(ctx, guest, made, disks)
+        try:
+            if guest is not None and storage is not None:
+                machine = await saving.machine_of(guest)
+                await with_memory(ctx, guest, made, disks, storage, saving.room_for(mapping))
+            else:
+                await without_memory(ctx, guest, made, disks)
+        except VMError as error:
+            error.hint = f"{error.hint} {await stopped_by_disk(ctx)}".strip()
+            raise
         ctx.at_end(lambda: complete(vm, made, machine))
 
     @staticmethod
@@ -188,7 +191,9 @@ async def without_memory(ctx: Context, guest: Guest | None, made: Snapshot, disk
     A TPM makes the guest stand still, and so does a disk whose storage takes the snapshot.
     """
     opened = await snapdisks.inside(guest, disks)
-    async with calm(ctx, guest):
+    async with calm(ctx, guest, config_of(ctx.vm)) as frozen:
+        if frozen:
+            ctx.step("frozen")
         if guest is None or not any(held.key == TPM or snapdisks.apart(held) for held in disks):
             await disks_now(ctx, guest, made, disks, opened)
             return
@@ -221,42 +226,6 @@ async def disks_now(
     await ctx.log(f"disks: {', '.join(held.key for held in disks) or 'none'}")
 
 
-@asynccontextmanager
-async def calm(ctx: Context, guest: Guest | None) -> AsyncIterator[bool]:
-    """Keep the guest's file systems whole inside the block, if its agent can; thawed whatever happens.
-
-    Yields whether they stand still.
-    """
-    agent = VMConfig.parse(config_of(ctx.vm)).get("agent")
-    wanted = agent is not None and agent.enabled and agent.freeze_fs is not False
-    if guest is None or guest.status != VM.Status.RUNNING or not wanted:
-        yield False
-        return
-    if not await guest.agent.ping():
-        await ctx.log("the guest agent does not answer; the disks are taken as after a power cut")
-        yield False
-        return
-    freezing = guest.agent.frozen()
-    try:
-        count = await freezing.__aenter__()
-    except (MonitorError, OutcomeUnknown) as error:
-        await ctx.warn(f"the guest's file systems could not be frozen: {error}")
-        yield False
-        return
-    began = time.monotonic()
-    await ctx.log(f"{count} file systems frozen")
-    ctx.step("frozen")
-    try:
-        yield True
-    finally:
-        try:
-            await freezing.__aexit__(None, None, None)
-        except (MonitorError, OutcomeUnknown) as error:
-            await ctx.warn(f"the guest's file systems could not be thawed: {error}")
-        else:
-            await ctx.log(f"thawed after {time.monotonic() - began:.2f} s")
-
-
 def complete(vm: VM, made: Snapshot, machine: Mapping[str, str]) -> None:
     """The snapshot is whole (in the transaction that ends the task): the VM derives from it now."""
     kept = {key: made.running[key] for key in (TPM,) if key in made.running}
@@ -271,22 +240,10 @@ async def wipe(ctx: Context, made: Snapshot) -> None:
     guest = ctx.services.guest(ctx.vm.vmid)
     if guest is not None:
         await statefile.abandon(guest.monitor)
-        await thaw(ctx, guest)
+        await thaw_left(ctx, guest, config_of(ctx.vm))
         await let_go(ctx, guest, made)
     for held in await ctx.db(snapdisks.held_by, ctx.vm, made.config):
         if held.key != TPM:
             await snapdisks.remove(ctx, guest, held, made.name)
     await free_volumes(ctx, made)
     await ctx.db(forget, ctx.vm, made)
-
-
-async def thaw(ctx: Context, guest: Guest) -> None:
-    """End a freeze that a worker which died may have left; a guest that has none says so."""
-    agent = VMConfig.parse(config_of(ctx.vm)).get("agent")
-    if agent is None or not agent.enabled or not await guest.agent.ping():
-        return
-    try:
-        if await guest.agent.execute("guest-fsfreeze-status") == "frozen":
-            await guest.agent.execute("guest-fsfreeze-thaw", timeout=60)
-    except (MonitorError, OutcomeUnknown) as error:
-        await ctx.warn(f"the guest's file systems may still be frozen: {error}")

@@ -80,6 +80,8 @@ class Agent:
         self._turn = asyncio.Lock()
         self.freezing = 0
         """How many hold the guest's file systems still just now, or try to."""
+        self.owed = False
+        """Whether the guest may be frozen and nobody could thaw it: whoever reaches it next is to do it."""
 
     @property
     def busy(self) -> bool:
@@ -200,21 +202,9 @@ class Agent:
             truncated=(bool(found.get("out-truncated")), bool(found.get("err-truncated"))),
         )
 
-    @contextlib.asynccontextmanager
-    async def frozen(self, timeout: float = 60) -> AsyncIterator[int]:
-        """Keep the guest's file systems still inside the block; thawed afterwards whatever happens.
-
-        Yields how many were frozen.
-        """
-        self.freezing += 1
-        try:
-            yield _number(await self.execute("guest-fsfreeze-freeze", timeout=timeout)) or 0
-        finally:
-            # Also when the freeze's outcome is unknown: a frozen guest hangs for ever.
-            try:
-                await self.thaw()
-            finally:
-                self.freezing -= 1
+    async def freeze(self, timeout: float) -> int:
+        """Let the file systems be written out and stand still; answers how many do. :meth:`thaw` ends it."""
+        return _number(await self.execute("guest-fsfreeze-freeze", timeout=timeout)) or 0
 
     async def thaw(self) -> int:
         """Let the file systems go on; answers how many were frozen."""

@@ -104,8 +104,9 @@ class Sampler:
             return {}
         found: dict[str, Any] = {**before, "up": True}
         try:
-            if not before:
+            if not before or agent.owed:
                 await self._look_for_frost(agent)
+            if not before:
                 found["since"] = timezone.now().isoformat(timespec="seconds")
                 found["host"] = await agent.host_name()
                 system = await agent.os_info()
@@ -127,10 +128,11 @@ class Sampler:
 
     @staticmethod
     async def _look_for_frost(agent: Agent) -> None:
-        """Thaw a guest that nobody of this worker's life has frozen: its worker died, or its agent did."""
+        """Thaw a guest that nobody holds still: its worker died, its agent did, or it stood still itself."""
         with suppress(MonitorError, OutcomeUnknown):
             if not agent.freezing and await agent.still() and not agent.freezing:
                 log.warning("a guest was left frozen: %s file systems thawed", await agent.thaw())
+            agent.owed = False
 
 
 def counted(interfaces: list[Interface]) -> tuple[float, int, int] | None:

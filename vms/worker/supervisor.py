@@ -171,6 +171,8 @@ class Supervisor:
         if guest.monitor is None:
             raise MonitorError("query-status", "Disconnected", "no connection")
         status = status_of(await guest.monitor.query_status())
+        if guest.agent.owed and status == VM.Status.RUNNING != guest.status:
+            self.agents.set()  # it goes on, and was left frozen
         async with guest.writing:
             guest.status = status
             if status != guest.shown and not guest.over and not guest.held:

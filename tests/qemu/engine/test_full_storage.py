@@ -112,13 +112,16 @@ def refused(engine: Engine, vm: VM, words: str, **params: str) -> None:
 
 
 def test_a_snapshot_that_does_not_fit_into_its_disk(engine: Engine, small: Path) -> None:
-    """Its tables need room: none of the disks holds it afterwards, the one before it neither."""
+    """Its tables need room: none of the disks holds it afterwards, the one before it neither; off and on."""
     both = {"scsi0": "local:0.0625,format=qcow2", "scsi1": CONFIG["scsi0"]}
     vm = engine.draft(CONFIG | both, 100)
     engine.do("qmcreate", vm)
     fill(path_of(DISK), 4)
     full(small)
     refused(engine, vm, "No space left on device")
+    engine.do("qmstart", vm)
+    refused(engine, vm, "No space left on device")
+    engine.do("qmstop", vm)
     for path in (path_of(DISK), path_of(DISK.replace("small", "local"))):
         info = subprocess.run(["qemu-img", "info", path], check=True, stdout=subprocess.PIPE)
         assert b"Snapshot list" not in info.stdout

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from vms.errors import MonitorError, OutcomeUnknown
+from vms.operations import freeze
+from vms.qemu import agent as agent_module
 from vms.qemu import guestfiles
 from vms.qemu.agent import Agent
 
@@ -155,13 +157,76 @@ async def test_programs_in_the_guest(guest: Guest) -> None:
     assert (status.exited, status.exit_code, status.stdout, status.stderr) == (True, 3, b"out", b"")
 
 
+class Machine:
+    """QEMU as one who waits for the agent sees it; the guest of ``state`` answers when it runs."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.agent = Agent(guest.path)
+        self.monitor: Any = self
+        self.state = "running"
+
+    async def query_status(self) -> str:
+        return self.state
+
+
 async def test_thawed_whatever_happens(guest: Guest) -> None:
     guest.answer = returns(2)
+    machine: Any = Machine(guest)
     with pytest.raises(RuntimeError):
-        async with Agent(guest.path).frozen() as count:
-            assert count == 2
+        async with freeze.frozen(machine) as count:
+            assert (count, machine.agent.freezing) == (2, 1)
             raise RuntimeError
     assert guest.heard[-1]["execute"] == "guest-fsfreeze-thaw"
+    assert (machine.agent.freezing, machine.agent.owed) == (0, False)
+
+
+@pytest.mark.parametrize("silent", ["guest-fsfreeze-freeze", "guest-fsfreeze-thaw"])
+@pytest.mark.parametrize("state", ["io-error", "paused"])
+async def test_who_stands_still_is_not_waited_for(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, silent: str, state: str
+) -> None:
+    """Stopped while it freezes, or before it thaws: that stays owed."""
+    monkeypatch.setattr(freeze, "GLANCE", 0.01)
+    monkeypatch.setattr(freeze, "MOMENT", 0.05)
+    machine: Any = Machine(guest)
+
+    def answer(message: dict[str, Any]) -> bytes | None:
+        if message["execute"] == silent:
+            machine.state = state
+        return None if machine.state == state else b'{"return": 1}'
+
+    guest.answer = answer
+    with pytest.raises(OutcomeUnknown, match=f"stands still \\({state}\\)"):
+        async with freeze.frozen(machine):
+            pass
+    assert (machine.agent.freezing, machine.agent.owed) == (0, True)
+    machine.state, guest.answer = "running", returns(1)
+    assert await freeze.thaw(machine) == 1
+    assert not machine.agent.owed
+
+
+async def test_the_moment_of_another_task_is_waited_out(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freeze, "GLANCE", 0.01)
+    machine: Any = Machine(guest)
+    asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    machine.state = "paused"
+    waiting = asyncio.ensure_future(freeze.while_it_runs(machine, asked))
+    await asyncio.wait([waiting], timeout=0.1)
+    assert not waiting.done()
+    asked.set_result(3)
+    assert await waiting == 3
+
+
+async def test_an_agent_that_never_answers_a_thaw(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "THAW_TIMEOUT", 0.1)
+    guest.answer = lambda message: b'{"return": 1}' if message["execute"].endswith("freeze") else None
+    machine: Any = Machine(guest)
+    with pytest.raises(OutcomeUnknown, match="fell silent"):
+        async with freeze.frozen(machine):
+            pass
+    assert machine.agent.owed
 
 
 class Files:
