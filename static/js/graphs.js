@@ -22,6 +22,7 @@
     const moment = new Date(seconds * 1000);
     return ["hour", "day"].includes(host.dataset.frame) ? moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false }) : moment.toLocaleDateString([], { month: "short", day: "numeric" });
   };
+  const POWERS = Array.from({ length: 52 }, (_, power) => 2 ** power); // bytes stand on 128, 256, 512 MiB, not on 95.4
   const plots = new Map();
 
   const draw = (figure, data) => {
@@ -40,12 +41,13 @@
     };
     const old = plots.get(figure);
     if (old) { old.setData(columns); old.tell = tell; tell(null); return; }
+    const binary = ["bytes", "rate"].includes(figure.dataset.unit), least = binary ? 1024 : 1;
     const axis = { stroke: resolved("muted"), grid: { stroke: resolved("border"), width: 1 }, ticks: { show: false }, font: `11px ${color("font")}` };
     const plot = new uPlot({
-      width: body.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 8, 0, 0],
+      width: body.clientWidth, height: HEIGHT, legend: { show: false }, padding: [8, 20, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: "usage" }, points: { size: 5 } },
-      scales: { y: { range: (_, low, high) => [0, figure.dataset.unit === "share" ? Math.max(0.05, Math.min(1, high * 1.1)) : (high || 1) * 1.1] } },
-      axes: [{ ...axis, size: 24, space: 56, values: (_, ticks) => ticks.map(when) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(say) }],
+      scales: { y: { range: (_, low, high) => [0, figure.dataset.unit === "share" ? Math.max(0.05, Math.min(1, high * 1.1)) : (high || least) * 1.1] } },
+      axes: [{ ...axis, size: 24, space: 56, values: (_, ticks) => ticks.map(when) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(say), ...(binary && { incrs: POWERS }) }],
       series: [{}, ...lines.map(([, label, tone]) => ({ label, stroke: resolved(tone), width: 1.5, spanGaps: false, points: { show: false } }))],
       hooks: { setCursor: [(self) => self.tell?.(self.cursor.idx)] },
     }, columns, body);

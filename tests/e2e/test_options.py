@@ -135,7 +135,7 @@ def test_tags_and_notes(house: House, operator: Page) -> None:
     vmid, page = make(house, start=False, config=CONFIG), operator
     with quiet(page):
         page.goto(f"/vms/{vmid}")
-        page.get_by_label("Edit tags").click()
+        page.get_by_label("Add a tag").click()
         page.get_by_label("New tag").fill("Prod")
         page.keyboard.press("Enter")
         tags = page.locator("#vm-head .tags")

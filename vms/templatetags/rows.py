@@ -32,7 +32,8 @@ LIST_ROW = (
     '<tr><td class="select"><input type="checkbox" name="vm" value="{0}" aria-label="Choose {0} {1}"></td>'
     '<td class="mono">{0}</td><td class="grow">'
     '<a class="ellipsis" href="/vms/{0}" title="{1}">{1}</a></td>'
-    '<td>{2}{3}</td><td>{4}</td><td class="num">{5}</td><td class="num">{6}</td><td>{7}</td><td>'
+    '<td>{2}{3}</td><td class="roomy">{4}</td><td class="num roomy">{5}</td><td class="num roomy">{6}</td>'
+    '<td class="roomy">{7}</td><td class="roomy">'
 )
 """All but the last cell, how long it is like that: the only one that changes by itself."""
 KEPT = 4096
@@ -80,7 +81,9 @@ def list_row(row: Row) -> SafeString:
     """One line of the list, up to its last cell."""
     lock: SafeString | str = ""
     if row.lock:
-        shape = ' <span class="state is-busy" title="Locked: {0}">{1}{0}</span>'
+        shape = (
+            ' <span class="state is-busy" title="Locked: {0}">{1}<span class="lock-word">{0}</span></span>'
+        )
         lock = format_html(shape, row.lock, icon("lock"))
     tags = tuple(tag for tag in row.tags.split(";") if tag)
     return format_html(

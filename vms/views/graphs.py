@@ -71,7 +71,7 @@ NODE_GRAPHS = (
         "memory",
         "Memory",
         "bytes",
-        (Line("memtotal", "There is", "muted"), Line("memused", "Used", "accent")),
+        (Line("memtotal", "Total", "muted"), Line("memused", "Used", "accent")),
     ),
     Graph("network", "Network", "rate", (Line("netin", "In", "accent"), Line("netout", "Out", "running"))),
     Graph(
