@@ -35,9 +35,16 @@ def _context(request: HttpRequest, vm: VM) -> dict[str, Any]:
         "may_start": may_vm(request.user, "VM.PowerMgmt", vm),
         "function_keys": FUNCTION_KEYS,
         "missing": missing,
+        "forgets": _forgets(vm),
         "watch_only": tickets.ONE_VIEWER if request.GET.get("view") == "only" else "",
         "no_viewer": _no_viewer(vm),
     }
+
+
+def _forgets(vm: VM) -> bool:
+    """Whether QEMU may leave out what is on the card's screen; ``static/js/spice-holes.js`` says why."""
+    running: Any = vm.launch.get("config")
+    return display_of(running if isinstance(running, dict) else vm.options).startswith("qxl")
 
 
 def _no_viewer(vm: VM) -> str:

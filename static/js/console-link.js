@@ -21,6 +21,10 @@ async function ask(address, options) {
   return { status: answer.status, body: await answer.json() };
 }
 
+/* Where a websocket's path is. */
+export const address = (path) => `${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}${path}`;
+export const dialled = (ticket, path) => new WebSocket(address(path), ["binary", `pvelite.ticket.${ticket}`]);
+
 export class Link {
   /* noun: "screen" or "terminal"; connect(socket) shows what comes, drop() stops showing it. */
   constructor(root, { noun, connect, drop }) {
@@ -68,9 +72,7 @@ export class Link {
     clearInterval(this.timer);
     this.say("Connecting", "busy");
     try {
-      const ticketForm = this.find("[data-ticket]"), form = new FormData(ticketForm);
-      if (this.viewOnly) form.set("view_only", "1");
-      const { status, body } = await ask(ticketForm.action, { method: "POST", body: form });
+      const { status, body } = await this.ticket(this.viewOnly ? { view_only: "1" } : {});
       if (status === 409) await this.refused(body.error);
       else this.dial(body.ticket, body.path);
     } catch (error) {
@@ -80,11 +82,17 @@ export class Link {
     }
   }
 
+  /* For one opening; `changes` to what the page usually asks for. 409 with `error` when there is nothing to open. */
+  ticket(changes) {
+    const found = this.find("[data-ticket]"), form = new FormData(found);
+    for (const [name, value] of Object.entries(changes)) form.set(name, value);
+    return ask(found.action, { method: "POST", body: form });
+  }
+
   dial(ticket, path) {
     this.show(false);
     this.lastClose = null;
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const socket = this.socket = new WebSocket(`${scheme}//${location.host}${path}`, ["binary", `pvelite.ticket.${ticket}`]);
+    const socket = this.socket = dialled(ticket, path);
     socket.addEventListener("close", (event) => { if (this.socket === socket) this.lastClose = event; });
     this.connect(socket);
   }

@@ -6,6 +6,7 @@ import { SpiceCursorConn } from "../vendor/spice-html5-0.2.1/cursor.js";
 import { SpiceInputsConn, handle_contextmenu, handle_mousedown, handle_mousemove, handle_mouseup, handle_mousewheel } from "../vendor/spice-html5-0.2.1/inputs.js";
 import { Constants } from "../vendor/spice-html5-0.2.1/enums.js";
 import { SpiceMiniData, SpiceMsgChannels, SpiceMsgcKeyDown } from "../vendor/spice-html5-0.2.1/spicemsg.js";
+import { Holes } from "./spice-holes.js";
 import scancodes from "../vendor/novnc-1.7.0/core/input/xtscancodes.js";
 
 /* Without this the client offers to play VP8 and Opus in media elements, which it places by style attributes and
@@ -32,6 +33,12 @@ function scan(code, down) {
 }
 
 class Display extends SpiceDisplayConn {
+  process_channel_message(msg) {
+    const known = super.process_channel_message(msg);
+    this.holes?.heard(msg);
+    return known;
+  }
+
   /* Instead of the client's own, which take the focus from whatever the pointer passes over. */
   hook_events() {
     const canvas = this.surfaces[this.primary_surface].canvas;
@@ -41,10 +48,11 @@ class Display extends SpiceDisplayConn {
     canvas.addEventListener("mouseup", handle_mouseup);
     canvas.addEventListener("contextmenu", handle_contextmenu);
     canvas.addEventListener("wheel", handle_mousewheel, { passive: false });
-    this.parent.shown(canvas);
+    this.holes = new Holes(canvas);
+    this.parent.shown(canvas, this.holes);
   }
 
-  unhook_events() {}
+  unhook_events() { this.holes = null; }
 }
 
 /* Where on the guest's screen an event is: the picture is scaled and centred in its element. */
@@ -60,7 +68,7 @@ function within(canvas, event) {
 }
 
 export class Screen extends SpiceMainConn {
-  /* `shown` gets every new primary surface's canvas; `gone` is called once, when the session has ended, with its
+  /* `shown` gets every new primary surface's canvas, and what is missing on it; `gone` is called once, when the session has ended, with its
      websocket and the close event if there was one (the client's own listener hears of it first and knows no code). */
   constructor({ uri, token, screen, shown, gone }) {
     ticket = token;

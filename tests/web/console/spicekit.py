@@ -32,15 +32,17 @@ MINI = struct.Struct("<HI")
 class SpiceGuest:
     """A machine without a disk; with ``runs`` SeaBIOS draws on its screen and reads its keyboard."""
 
-    def __init__(self, folder: Path, *, runs: bool = False, card: str = "qxl-vga") -> None:
+    def __init__(self, folder: Path, *, runs: bool = False, card: str = "qxl-vga", vnc: bool = False) -> None:
         (folder / "console").mkdir(parents=True, exist_ok=True)
         self.spice, self.qmp = folder / "console" / "spice.sock", folder / "qmp.sock"
+        self.vnc, self.dump = folder / "console" / "vnc.sock", folder / "screen.ppm"
         assert QEMU
         argv = [
             QEMU, "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "64", "-device", card,
             "-boot", "menu=on,splash-time=60000",
             "-spice", f"unix=on,addr={self.spice},disable-ticketing=on,seamless-migration=on",
             "-qmp", f"unix:{self.qmp},server=on,wait=off", *([] if runs else ["-S"]),
+            *(["-vnc", f"unix:{self.vnc}"] if vnc else []),
         ]  # fmt: skip
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
         self.link = wait_for("QEMU's monitor", lambda: reached(self.qmp), 60)
@@ -67,11 +69,20 @@ class SpiceGuest:
                 return dict(message)
         raise AssertionError(f"QEMU ended without {name}")
 
+    def picture(self) -> tuple[int, int, bytes]:
+        """The screen as QEMU itself has it: width, height, and red, green, blue of each pixel."""
+        assert self.command("screendump", filename=str(self.dump)) == {}
+        kind, size, depth, pixels = self.dump.read_bytes().split(b"\n", 3)
+        assert (kind, depth) == (b"P6", b"255")
+        width, height = map(int, size.split())
+        return width, height, pixels
+
     def end(self) -> None:
         self.process.kill()
         self.process.wait(10)
         self.link.close()
         self.spice.unlink(missing_ok=True)
+        self.vnc.unlink(missing_ok=True)
         self.qmp.unlink(missing_ok=True)
 
 

@@ -40,8 +40,8 @@ def lit(page: Page) -> int:
 def obeys(page: Page) -> None:
     """Escape opens SeaBIOS's boot menu: some thousand pixels more, where the blinking cursor has 18.
 
-    What was on a qxl card's screen before does not count: QEMU may forget to tell SPICE of text drawn while
-    the card was reset. The key may come too early for the firmware, or close the menu again: also a change.
+    What was on the screen before is the matter of ``test_console_spice_whole``. The key may come too early
+    for the firmware, or close the menu again: also a change.
     """
     page.locator("#spice-screen canvas").click()
     wait_for("the keyboard", lambda: page.evaluate(FOCUSED))
@@ -60,7 +60,7 @@ def test_a_guests_spice_screen(desk: Any, site: str, rows: Any, tmp_path: Path) 
     vm = desk.vm(screen=False, options={"vga": "qxl"})
     machines = VM.everything.filter(pk=vm.pk)
     folder = desk.home / "run" / "vm" / str(vm.vmid)
-    key, guest = person.key, SpiceGuest(folder, runs=True)
+    key, guest = person.key, SpiceGuest(folder, runs=True, vnc=True)
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
@@ -102,7 +102,7 @@ def test_a_guests_spice_screen(desk: Any, site: str, rows: Any, tmp_path: Path) 
             guest.end()
             rows(machines.update, status=VM.Status.STOPPED)
             expect(state).to_have_text("Guest stopped", timeout=60_000)
-            guest = SpiceGuest(folder, runs=True)
+            guest = SpiceGuest(folder, runs=True, vnc=True)
             rows(machines.update, status=VM.Status.RUNNING, run_id=uuid.uuid4().hex)
             expect(state).to_have_text("Connected", timeout=60_000)
             obeys(page)
