@@ -26,6 +26,9 @@ Progress = Callable[[float], Awaitable[None]]
 LOOK = 0.5
 """Seconds between two questions how far a job is."""
 
+ENDED = ("aborting", "concluded", "null")
+"""States of a job that takes no cancelling any more."""
+
 GONE = "JobGone"
 """``MonitorError.error_class`` for a job that ended unseen or never was."""
 
@@ -101,8 +104,13 @@ async def end(monitor: Monitor, job_id: str) -> bool:
     job = await query(monitor, job_id)
     if job is None:
         return False
-    if job["status"] not in ("concluded", "aborting", "null"):
-        await monitor.execute("job-cancel", {"id": job_id})
+    if job["status"] not in ENDED:
+        try:
+            await monitor.execute("job-cancel", {"id": job_id})
+        except MonitorError:
+            job = await query(monitor, job_id)
+            if job is not None and job["status"] not in ENDED:  # it has not ended by itself meanwhile
+                raise
     try:
         await wait_job(monitor, job_id)
     except MonitorError as error:

@@ -14,6 +14,7 @@ from guestkit.lab import Lab
 
 from vms.errors import MonitorError
 from vms.qemu import blockjob, blocknodes
+from vms.qemu.monitor import Monitor
 from vms.storage.base import Volume
 
 MIB = 1 << 20
@@ -166,3 +167,42 @@ async def test_a_drive_that_is_empty_or_missing(lab: Lab) -> None:
         with pytest.raises(MonitorError, match="nothing in drive") as caught:
             await blocknodes.nodes_of(monitor, key)
         assert caught.value.error_class == "DeviceNotFound"
+
+
+class Late:
+    """A monitor through which a cancelling comes when the job has ended by itself a moment before."""
+
+    def __init__(self, monitor: Monitor, job_id: str) -> None:
+        self._monitor = monitor
+        self._job_id = job_id
+        self.refused = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._monitor, name)
+
+    async def execute(self, command: str, arguments: Any = None) -> Any:
+        if command != "job-cancel":
+            return await self._monitor.execute(command, arguments)
+        async with asyncio.timeout(30):
+            while (await blockjob.query(self._monitor, self._job_id) or {}).get("status") != "concluded":
+                await asyncio.sleep(0.01)
+        try:
+            return await self._monitor.execute(command, arguments)
+        except MonitorError as error:
+            self.refused = error.description
+            raise
+
+
+async def test_a_job_that_ends_just_before_it_is_cancelled(lab: Lab) -> None:
+    source = await filled(lab)
+    config = {**FROZEN, "scsi0": source}
+    monitor = (guest := await lab.start(101, config)).monitor
+    top, _ = await opened(lab, guest, config, "scsi0", "raw")
+    device = (await blocknodes.nodes_of(monitor, "scsi0")).top
+    job = {"job-id": "copy", "device": device, "target": top, "sync": "full", "auto-dismiss": False}
+    await monitor.execute("blockdev-backup", {**job, "speed": 32 * MIB})
+    late = Late(monitor, "copy")
+    assert await blockjob.end(late, "copy")  # type: ignore[arg-type]
+    assert "concluded" in late.refused
+    assert await blockjob.query(monitor, "copy") is None
+    await blocknodes.remove(monitor, top)
