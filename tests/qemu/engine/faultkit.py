@@ -72,9 +72,11 @@ def deaths(
     ask: Callable[[], Task],
     *,
     again: bool = False,
+    untouched: bool = False,
 ) -> Iterator[tuple[str, Task]]:
     """``ask`` once for each border called ``names``: the border its worker died at, and the task as the next
-    worker ended it. ``again``: that one goes through the borders itself. These must be all there are.
+    worker ended it. ``again``: that one goes through the borders itself. ``untouched``: asked once more in
+    the end, and let through, it has to pass these borders and no others.
     """
     engine.stop()
     engine.start(PVELITE_FAULT=f"{verb}:1", PVELITE_STEPS=str(notes))
@@ -93,6 +95,11 @@ def deaths(
     lines = [line for line in notes.read_text().splitlines() if line.startswith(f"{verb}:")]
     passed = [line.partition(" ")[2] for line in lines]
     assert passed[-len(names) :] == list(names)
+    if untouched:
+        notes.unlink()
+        assert engine.end(ask(), 90).status in ("ok", "warnings")
+        lines = [line for line in notes.read_text().splitlines() if line.startswith(f"{verb}:")]
+        assert [line.partition(" ")[2] for line in lines] == list(names), "there are other borders"
 
 
 def held_at(engine: Engine, border: str, vm: VM, **params: str) -> Task:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -26,11 +27,13 @@ from vms.tasks import queue
 MOUNTED = """
 modprobe -a virtio_scsi sd_mod ext4
 for n in $(seq 100); do test -b /dev/sda && test -b /dev/sdb && break; sleep 0.1; done
-mke2fs /dev/sda >/dev/null 2>&1
+one=/dev/sda two=/dev/sdb
+test $(cat /sys/block/sda/size) = 131072 || { one=/dev/sdb two=/dev/sda; }
+mke2fs $one >/dev/null 2>&1
 mkdir -p /mnt
-mount -t ext4 /dev/sda /mnt
+mount -t ext4 $one /mnt
 dd if=/dev/urandom of=/mnt/pattern bs=1M count=8 2>/dev/null
-dd if=/dev/urandom of=/dev/sdb bs=1M count=4 2>/dev/null
+dd if=/dev/urandom of=$two bs=1M count=4 2>/dev/null
 sync
 sha256sum </mnt/pattern
 """
@@ -70,7 +73,7 @@ def agent_of(engine: Engine) -> Agent:
 
 
 def test_what_is_written_after_the_moment_is_not_in_it(engine: Engine, guest: VM, tmp_path: Path) -> None:
-    """Then a full fleece, a cancellation and a person's Stop, on the same guest."""
+    """Then a full fleece, a cancellation, dying workers and a person's Stop, on the same guest."""
     pattern = inside(engine, 100, MOUNTED).split()[0]
     inside(engine, 100, BUSY)
     before, pid = graph(engine, 100), engine.qemus()[100]
@@ -95,6 +98,7 @@ def test_what_is_written_after_the_moment_is_not_in_it(engine: Engine, guest: VM
     assert "File not found" in late.stderr + late.stdout
     a_full_fleece(engine, guest, before)
     cancelled(engine, guest, before)
+    killed_while_it_holds(engine, guest, before)
     assert engine.qemus() == {100: pid}
     stopped_by_a_person(engine, guest)
 
@@ -160,6 +164,31 @@ def cancelled(engine: Engine, vm: VM, before: str) -> None:
     in_order(engine, vm, before)
 
 
+def died(engine: Engine, vm: VM, at: str, **params: str) -> Task:
+    """A backup whose worker dies there, as the next one ended it."""
+    engine.stop()
+    engine.start(PVELITE_FAULT=at)
+    task = engine.submit("vzdump", vm, **params)
+    assert engine.process is not None
+    assert engine.process.wait(90) == -signal.SIGKILL, at
+    engine.process = None
+    engine.start()
+    engine.end(task, 90)
+    assert task.status == "error", at
+    assert "nothing is left of it" in task.message
+    return task
+
+
+def killed_while_it_holds(engine: Engine, vm: VM, before: str) -> None:
+    """The worker dies while the guest's file systems are frozen: the next one thaws them."""
+    there = left(engine)
+    for name in ("frozen", "standing still", "filters in"):
+        died(engine, vm, border(name))
+        assert asyncio.run(agent_of(engine).still()) is False, name
+        in_order(engine, vm, before)
+    assert left(engine) == there
+
+
 def stopped_by_a_person(engine: Engine, vm: VM) -> None:
     there = left(engine)
     task = slow(engine, vm)
@@ -210,24 +239,27 @@ def powered_off(engine: Engine, vm: VM) -> None:
 def test_mode_stop(engine: Engine, booting: Any) -> None:
     """Shut down, started with what was pending, read while it boots; killed in between, it runs again."""
     vm, up = booting
+    notes = engine.home / "steps"
     VM.everything.filter(pk=vm.pk).update(pending={"cores": "2"})
-    pid, notes = engine.qemus()[100], engine.home / "steps"
-    engine.stop()
-    engine.start(PVELITE_FAULT="vzdump:3", PVELITE_STEPS=str(notes))
-    task = engine.submit("vzdump", vm, mode="stop")
-    assert engine.process is not None
-    engine.process.wait(60)
-    engine.process = None
-    assert notes.read_text().splitlines()[-1].endswith(" off")
-    engine.start()
-    engine.end(task, 60)
-    assert "nothing is left of it" in task.message
+    pid = engine.qemus()[100]
+    died(engine, vm, "vzdump:2", mode="stop")
+    assert engine.qemus()[100] == pid, "it was not yet asked to shut down"
+    died(engine, vm, "vzdump:3", mode="stop")
     engine.status(vm, "running")
-    assert engine.qemus()[100] != pid
+    assert engine.qemus()[100] != pid, "it was off and was started again"
     assert (vm.lock, vm.draft, vm.cores, vm.pending) == ("", {}, 2, {})
     pid = engine.qemus()[100]
     up()
+    died(engine, vm, "vzdump:4", mode="stop")
+    engine.status(vm, "running")
+    assert engine.qemus()[100] != pid, "it was started, standing still, and goes on"
+    pid = engine.qemus()[100]
+    up()
+    engine.stop()
+    engine.start(PVELITE_STEPS=str(notes))
     task = engine.do("vzdump", vm, 90, mode="stop")
+    steps = [line.partition(" ")[2] for line in notes.read_text().splitlines() if "vzdump:" in line]
+    assert steps[:4] == ["noted", "about to shut down", "off", "started"]
     assert "asking the guest agent to shut the guest down" in lines(task)
     assert engine.qemus()[100] != pid
     assert (vm.status, vm.draft, vm.lock) == ("running", {}, "")

@@ -24,6 +24,10 @@ def files_of(engine: Engine, vmid: int) -> list[str]:
     return [file for file in engine.images() if f"vm-{vmid}-" in file]
 
 
+def bases_of(engine: Engine, vmid: int) -> list[Path]:
+    return list((engine.home / "local" / "images").rglob(f"base-{vmid}-disk-*"))
+
+
 def rows_follow(engine: Engine, vmid: int) -> None:
     """A scan that looked in the middle may have made rows, which it takes back."""
     until(
@@ -39,7 +43,7 @@ def test_killed_on_the_way_to_a_new_number(engine: Engine) -> None:
     def ask() -> Task:
         return restore(engine, archive, next(numbers), unique="1")
 
-    for name, task in deaths(engine, "qmrestore", NEW, engine.home / "borders", ask):
+    for name, task in deaths(engine, "qmrestore", NEW, engine.home / "borders", ask, untouched=True):
         vmid = task.vmid
         assert vmid is not None
         if name == "defined":
@@ -57,14 +61,14 @@ def test_killed_on_the_way_to_a_new_number(engine: Engine) -> None:
 def test_killed_on_the_way_in_place(engine: Engine) -> None:
     """Before the rows change over all is as it was; afterwards the old disks go, whoever does it."""
     archive = backup(engine)
-    machines = [created(engine, 130 + number) for number in range(len(IN_PLACE))]
+    machines = [created(engine, 130 + number) for number in range(len(IN_PLACE) + 1)]
     left = iter(machines)
     before = {vm.vmid: config(vm) for vm in machines}
 
     def ask() -> Task:
         return restore(engine, archive, next(left).vmid, unique="1", force="1")
 
-    for name, task in deaths(engine, "qmrestore", IN_PLACE, engine.home / "borders", ask):
+    for name, task in deaths(engine, "qmrestore", IN_PLACE, engine.home / "borders", ask, untouched=True):
         vm = VM.objects.get(vmid=task.vmid)
         files = files_of(engine, vm.vmid)
         if name in ("defined", "old volume freed"):
@@ -78,6 +82,23 @@ def test_killed_on_the_way_in_place(engine: Engine) -> None:
             assert holds_pattern(drives(vm)["scsi0"])
         assert (vm.lock, vm.draft) == ("", {})
         rows_follow(engine, vm.vmid)
+        nothing_left(engine)
+
+
+def test_killed_when_a_templates_disks_are_bases_already(engine: Engine) -> None:
+    """Before its configuration is there, they go as disks do."""
+    archive = backup(engine, CONF | {"template": "1"})
+    for number in (5, 6):  # noted, two disks made, written, and then each a base
+        engine.stop()
+        engine.start(PVELITE_FAULT=f"qmrestore:{number}")
+        task = restore(engine, archive, 150)
+        assert engine.process is not None
+        assert engine.process.wait(60) == -signal.SIGKILL
+        engine.process = None
+        assert len(bases_of(engine, 150)) == number - 4
+        engine.start()
+        engine.end(task, 60)
+        assert (task.status, engine.images(), bases_of(engine, 150)) == ("error", [], []), task.message
         nothing_left(engine)
 
 
