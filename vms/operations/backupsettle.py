@@ -50,7 +50,6 @@ async def settle_left(ctx: Context) -> bool:
 
 async def _free_guest(ctx: Context, guest: Guest, noted: dict[str, Any]) -> None:
     drives = [Filtered(**one) for one in noted.get("drives", ())]
-    await thaw_left(ctx, guest, config_of(ctx.vm))
     for drive in drives:
         await asyncio.to_thread(remove_socket, backupread.socket_of(ctx, guest.vmid, drive.key))
     try:
@@ -59,6 +58,7 @@ async def _free_guest(ctx: Context, guest: Guest, noted: dict[str, Any]) -> None
             await guest.monitor.cont()
     except (MonitorError, OutcomeUnknown) as error:
         await ctx.warn(f"VM {ctx.vm.vmid} may still have filters of this backup: {error}")
+    await thaw_left(ctx, guest, config_of(ctx.vm))
     await ctx.services.observe(ctx.vm.vmid)
 
 

@@ -121,9 +121,15 @@ async def calm(ctx: Context, guest: Guest | None, mapping: Mapping[str, str]) ->
 
 
 async def thaw_left(ctx: Context, guest: Guest, mapping: Mapping[str, str]) -> None:
-    """End a freeze that a worker which died may have left; a guest that has none says so."""
+    """End a freeze that a worker which died may have left; a guest that has none says so.
+
+    To be called once the guest goes on again: one that stands still cannot thaw.
+    """
     agent = VMConfig.parse(mapping).get("agent")
-    if agent is None or not agent.enabled or not await guest.agent.ping():
+    if agent is None or not agent.enabled:
+        return
+    if not await guest.agent.ping():
+        guest.agent.owed = True  # its agent may only be slow, or still have to come
         return
     try:
         if await guest.agent.still():

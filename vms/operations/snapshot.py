@@ -240,8 +240,8 @@ async def wipe(ctx: Context, made: Snapshot) -> None:
     guest = ctx.services.guest(ctx.vm.vmid)
     if guest is not None:
         await statefile.abandon(guest.monitor)
-        await thaw_left(ctx, guest, config_of(ctx.vm))
         await let_go(ctx, guest, made)
+        await thaw_left(ctx, guest, config_of(ctx.vm))
     for held in await ctx.db(snapdisks.held_by, ctx.vm, made.config):
         if held.key != TPM:
             await snapdisks.remove(ctx, guest, held, made.name)

@@ -20,6 +20,7 @@ from guestkit.media import Media
 from guestkit.sleeper import inside, sleeper
 from snapkit import ask, lines
 
+from vms.errors import MonitorError, OutcomeUnknown
 from vms.models import VM, Storage, Task
 from vms.qemu.agent import Agent
 from vms.tasks import queue
@@ -179,12 +180,20 @@ def died(engine: Engine, vm: VM, at: str, **params: str) -> Task:
     return task
 
 
+def thawed(engine: Engine) -> bool:
+    """Whether its agent says so; a guest that has just gone on may be slow to answer."""
+    try:
+        return not asyncio.run(agent_of(engine).still())
+    except (MonitorError, OutcomeUnknown):
+        return False
+
+
 def killed_while_it_holds(engine: Engine, vm: VM, before: str) -> None:
     """The worker dies while the guest's file systems are frozen: the next one thaws them."""
     there = left(engine)
     for name in ("frozen", "standing still", "filters in"):
         died(engine, vm, border(name))
-        assert asyncio.run(agent_of(engine).still()) is False, name
+        until(lambda: thawed(engine), f"the guest is thawed after a death at '{name}'", 60)
         in_order(engine, vm, before)
     assert left(engine) == there
 
