@@ -6,6 +6,7 @@ Built on ``qemu.qmp``; this module owns every trap of that library:
   has a time limit, and the worker's monitor is nobody else's;
 - a listener stays silent when QEMU dies, and keeps a history without end: events reach plain
   callbacks here, and the end of the connection is an event of its own (:meth:`Monitor.on_close`);
+- an event that comes while a connection begins is taken for QEMU's refusal: such a one is begun again;
 - a command whose answer never came may still have happened: that is :class:`OutcomeUnknown`;
 - after an unclean end ``disconnect()`` raises what ended it, and must be called all the same.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate
+from qemu.qmp.qmp_client import NegotiationError
 
 from vms.errors import MonitorError, OutcomeUnknown
 
@@ -96,6 +98,12 @@ class Monitor:
         Raises :class:`MonitorError` (class ``Disconnected``) when nobody listens there, when somebody
         else holds the socket already, or when what answers is no QEMU.
         """
+        for _ in range(2):
+            try:
+                return await cls._open(str(path), timeout)
+            except MonitorError as error:
+                if not _interrupted(error.__cause__):
+                    raise
         return await cls._open(str(path), timeout)
 
     @classmethod
@@ -314,6 +322,12 @@ class Monitor:
     async def human(self, command: str) -> str:
         """A command of the human monitor, for the few things QMP lacks (``info usernet``)."""
         return str(await self.execute("human-monitor-command", {"command-line": command}))
+
+
+def _interrupted(cause: BaseException | None) -> bool:
+    """Whether a connection failed over something else that came instead of QEMU's first answer."""
+    refused = cause.exc if isinstance(cause, ConnectError) else None
+    return isinstance(refused, NegotiationError) and isinstance(refused.exc, AssertionError)
 
 
 def _block(entry: Mapping[str, Any]) -> BlockInfo:
