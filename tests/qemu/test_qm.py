@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
@@ -191,11 +192,16 @@ def test_create(qm: Shell, engine: Engine) -> None:
     assert "scsi0.file: storage 'nowhere' does not exist" in said or "boot.order: net3" in said
     assert not VM.everything.filter(vmid=300).exists()
     words = ["--name", "typed", "--memory", "64", "--ostype", "l26", "--scsi0", "1,format=qcow2", "--start"]
+    words += ["--protection", "1"]
     assert "Execute autostart" in qm.good("create", "300", *words)
     assert engine.qemus().keys() == {300}
     assert "name: typed" in qm.good("config", "300").splitlines()
     assert "VM 300 already exists" in qm.refused("create", "300", "--memory", "64")
     qm.good("stop", "300")
+    said = qm.refused("destroy", "300", "--now")
+    assert f"Protected by {getpass.getuser()} (qm) since " in said
+    assert "; no reason was given. Switch Protection off under Options first." in said
+    qm.good("set", "300", "--protection", "0")
     qm.good("destroy", "300", "--now")
     done = qm("create", "301", "--memory", "64", "--scsi0", "local:100000,format=raw")
     assert done.returncode == 1

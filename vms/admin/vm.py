@@ -37,6 +37,7 @@ from vms.models.usage import facts_in_use
 from vms.operations.base import OPERATIONS, check_lock, submit
 from vms.operations.configure import Configure, pending_rows
 from vms.operations.configure import change as change_vm
+from vms.operations.protection import note_owner
 from vms.operations.resulting import warnings_of
 from vms.operations.wish import Wish, authorise
 
@@ -276,6 +277,7 @@ class VMAdmin(admin.ModelAdmin[VM]):
             self.message_user(request, text, messages.WARNING)
         if obj.stage != VM.Stage.DEFINED:
             save_config(obj, form.mapping)
+            note_owner(obj, request.user.get_username())
         elif form.changed or form.removed:
             try:
                 self.tell(request, change_vm(obj, request.user, set=form.changed, delete=form.removed))

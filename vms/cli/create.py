@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import sys
 
@@ -14,6 +15,7 @@ from vms.errors import ConfigError, ConfigErrors, NotFound, VMError
 from vms.models import VM, Node, Pool, Task
 from vms.models.configuration import save_config
 from vms.operations.drafts import discard_draft, finish_draft, new_draft
+from vms.operations.protection import note_owner
 from vms.operations.resulting import blocked
 from vms.operations.wish import canonical_value
 
@@ -57,6 +59,7 @@ def ask(options: argparse.Namespace) -> Task:
     draft = new_draft(None, node, vmid=options.vmid, pool=pool, name=mapping.get("name", ""))
     try:
         save_config(draft, mapping)
+        note_owner(draft, f"{getpass.getuser()} (qm)")
         refused = blocked(draft, {}, mapping)
         if refused:
             raise ConfigErrors(refused)

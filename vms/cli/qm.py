@@ -134,6 +134,8 @@ def run_one(entry: Subcommand, words: Sequence[str], program: str) -> int:
         return run(parser.parse_args(words))
     except VMError as error:
         print(f"{program}: {error}", file=sys.stderr)
+        if error.hint:
+            print(error.hint, file=sys.stderr)
         return 1
 
 

@@ -24,6 +24,7 @@ from vms.operations.clonevolumes import Made
 from vms.operations.drafts import new_draft
 from vms.operations.inmemory import as_clone, unsaved
 from vms.operations.memory import to_the_end
+from vms.operations.protection import note_owner
 from vms.operations.start import bring_up, came_up
 from vms.operations.steps import Branch
 from vms.operations.volumes import keep_volume
@@ -156,7 +157,7 @@ async def begin(ctx: Context, plan: Plan, born: VM) -> None:
 
 async def settle(ctx: Context, plan: Plan, made: Made, mapping: Mapping[str, str]) -> None:
     """Make the row a VM and its volumes the VM's for good."""
-    await ctx.db(define, ctx.vm, plan, made, mapping)
+    await ctx.db(define, ctx.vm, plan, made, mapping, ctx.task.username)
     ctx.keep()
     ctx.step("defined")
     if plan.source.pending and not plan.snapshot:
@@ -166,12 +167,13 @@ async def settle(ctx: Context, plan: Plan, made: Made, mapping: Mapping[str, str
     await ctx.log(f"VM {ctx.vm.vmid} is a {how} clone of {plan.source.vmid}")
 
 
-def define(vm: VM, plan: Plan, made: Made, mapping: Mapping[str, str]) -> None:
+def define(vm: VM, plan: Plan, made: Made, mapping: Mapping[str, str], who: str) -> None:
     """The one transaction in which the clone's row becomes a VM."""
     with transaction.atomic():
         for piece in plan.made():
             keep_volume(piece.there[1], vm.node, made[piece.slot])
         save_config(vm, mapping)
+        note_owner(vm, who, f"taken over from VM {plan.source.vmid}")
         VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED, draft={})
         mirror.schedule(vm)
     notify.changed(f"vm-{vm.vmid}", "tree", "storage")

@@ -32,6 +32,7 @@ from vms.models.usage import facts_in_use
 from vms.operations import snippets
 from vms.operations.create import may_use
 from vms.operations.drafts import check_vmid, finish_draft, new_draft, next_vmid, vmid_taken
+from vms.operations.protection import note_owner
 from vms.operations.volumes import keep_volume
 from vms.storage import open_storage
 
@@ -314,6 +315,9 @@ def _judge(found: Plan, reading: Reading) -> None:
         found.notes.append(Note(severity, text, reading.lines.get(key, 0), key))
 
 
+IMPORTED = "as its imported configuration says"
+
+
 def carry_out(found: Plan, user: Any) -> tuple[VM, Task | None]:
     """Make the VM of a plan. With volumes to be made it is a draft yet, and the task that creates it runs.
 
@@ -335,10 +339,12 @@ def carry_out(found: Plan, user: Any) -> tuple[VM, Task | None]:
         AuditEntry.objects.create(username=name, action="import", target=f"VM {vm.vmid}")
         if found.creates:
             save_config(vm, found.mapping)
+            note_owner(vm, name, IMPORTED)
             return vm, finish_draft(vm, user)
         vm.stage = VM.Stage.DEFINED
         VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DEFINED)
         save_config(vm, _whole(found))
+        note_owner(vm, name, IMPORTED)
     return vm, None
 
 

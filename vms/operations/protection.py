@@ -1,7 +1,8 @@
 """Protection: a VM that is not to be removed, who says so and why.
 
-The key ``protection`` is PVE's. Beside it stands ``VM.guard``: ``reason``, ``owner`` and ``since``. It is
-dropped with the protection, through whatever door that went.
+The key ``protection`` is PVE's. Beside it stands ``VM.guard``: ``reason``, ``owner`` and ``since``, and
+``came``: what brought it along where nobody switched it on, as a clone's source did. It is dropped with the
+protection, through whatever door that went.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def said_of(vm: VM) -> str:
     since = since_of(vm)
     if since is not None:
         words += f" since {timezone.localtime(since):%-d %B %Y}"
+    if guard.get("came"):
+        words += f", {guard['came']}"
     return f"{words}: {reason.rstrip('.')}." if reason else f"{words}; no reason was given."
 
 
@@ -50,17 +53,22 @@ def check_protection(vm: VM, what: str) -> None:
         raise StateError(f"can't remove {what} - protection mode enabled", hint=f"{said_of(vm)} {SWITCH_OFF}")
 
 
-def note_owner(vm: VM, owner: str) -> None:
-    """Store who switched protection on where no reason was asked for; whoever did it first stays."""
-    if owner and protected(vm) and not vm.guard.get("owner"):
-        note_guard(vm, owner, str(vm.guard.get("reason") or ""))
+def note_owner(vm: VM, owner: str, came: str = "") -> None:
+    """Store who switched protection on where no reason was asked for; whoever did it first stays.
+
+    ``came``: what it came with when something else was done, as words that follow the day.
+    """
+    owner = "" if owner == "system" else owner
+    if protected(vm) and (owner or came) and not (vm.guard.get("owner") or vm.guard.get("came")):
+        note_guard(vm, owner, str(vm.guard.get("reason") or ""), came)
 
 
-def note_guard(vm: VM, owner: str, reason: str) -> None:
+def note_guard(vm: VM, owner: str, reason: str, came: str = "") -> None:
     """Store who protects it and why: after protection was switched on, in the same transaction."""
     with transaction.atomic():
         since = VM.everything.values_list("guard", flat=True).get(pk=vm.pk).get("since")
         vm.guard = {"reason": reason, "owner": owner, "since": since or timezone.now().isoformat()}
+        vm.guard |= {"came": came} if came else {}
         VM.everything.filter(pk=vm.pk).update(guard=vm.guard)
 
 

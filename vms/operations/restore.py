@@ -30,7 +30,7 @@ from vms.operations.destroy import check_bases
 from vms.operations.drafts import new_draft
 from vms.operations.drives import driver_of
 from vms.operations.memory import to_the_end
-from vms.operations.protection import check_protection
+from vms.operations.protection import check_protection, note_owner
 from vms.operations.restoreplan import Plan
 from vms.operations.restorevolumes import DONE, GONE, Made
 from vms.operations.start import came_up
@@ -213,13 +213,13 @@ async def planned(ctx: Context, backup: Volume, manifest: Any, conf: bytes) -> P
 
 async def settle(ctx: Context, plan: Plan, made: Made) -> None:
     """Make the row the restored VM, for good."""
-    await ctx.db(define, ctx.vm, plan, made, ctx.task.pk)
+    await ctx.db(define, ctx.vm, plan, made, ctx.task)
     ctx.keep()
     ctx.step("defined")
     await ctx.log(f"VM {ctx.vm.vmid} is restored")
 
 
-def define(vm: VM, plan: Plan, made: Made, task: int) -> None:
+def define(vm: VM, plan: Plan, made: Made, task: Task) -> None:
     """The one transaction in which the VM becomes what the backup holds."""
     with transaction.atomic():
         mapping = dict(plan.mapping)
@@ -228,11 +228,12 @@ def define(vm: VM, plan: Plan, made: Made, task: int) -> None:
             keep_volume(piece.storage, vm.node, volume)
             mapping[piece.slot] = piece.with_volume(volume.volid, size_text(volume.size))
         values: dict[str, Any] = {
-            "stage": VM.Stage.DEFINED, "draft": {GONE: plan.gone, DONE: task}, "foreign": dict(plan.kept),
+            "stage": VM.Stage.DEFINED, "draft": {GONE: plan.gone, DONE: task.pk}, "foreign": dict(plan.kept),
             "pending": {}, "parent": None, "seed": {}, "launch": {}, "agent": {},
         }  # fmt: skip
         VM.everything.filter(pk=vm.pk).update(**values)
         save_config(vm, mapping)
+        note_owner(vm, task.username, "as it was in its backup")
         mirror.schedule(vm)
     notify.changed(f"vm-{vm.vmid}", "tree", "storage")
 

@@ -23,6 +23,7 @@ from vms.models.configuration import check_saved, config_of, is_drive, save_conf
 from vms.operations import cloudinit, memory, mirror, snapdisks, tpmcopy
 from vms.operations.base import Context, Operation, Params, operation
 from vms.operations.guests import as_before, end
+from vms.operations.protection import note_owner, protected
 from vms.operations.snapdisks import TPM, Held
 from vms.operations.snaprows import find
 from vms.operations.start import bring_up, parts_of
@@ -130,7 +131,7 @@ async def go_back(ctx: Context, made: Snapshot, disks: list[Held]) -> None:
         error.hint = f"{error.hint} The VM is off and partly what it was at '{made.name}': roll back again."
         error.hint = error.hint.strip()
         raise
-    for text in await ctx.db(take_back, ctx.vm, made):
+    for text in await ctx.db(take_back, ctx.vm, made, ctx.task.username):
         await ctx.warn(text)
     ctx.step("configuration back")
 
@@ -184,12 +185,15 @@ def _without_lost_media(vm: VM, found: dict[str, str]) -> list[str]:
     return warnings
 
 
-def take_back(vm: VM, made: Snapshot) -> list[str]:
+def take_back(vm: VM, made: Snapshot, who: str) -> list[str]:
     """The one transaction in which the configuration becomes the snapshot's; what waited is dropped."""
     with transaction.atomic():
         fresh = parts_of(vm)
         mapping, warnings = mapping_after(fresh, made)
+        before = protected(fresh)
         save_config(fresh, mapping)
+        if not before:
+            note_owner(fresh, who, f"as it was at snapshot '{made.name}'")
         VM.everything.filter(pk=vm.pk).update(parent=made, pending={})
         mirror.schedule(fresh)
     notify.changed(f"vm-{vm.vmid}", "tree", "storage")

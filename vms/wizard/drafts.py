@@ -17,6 +17,7 @@ from vms.forms.hardware import decompose
 from vms.hardware import part_of
 from vms.models import VM
 from vms.models.configuration import config_of, save_config
+from vms.operations.protection import note_owner
 from vms.wizard.tabs import SLUGS, tab_of
 
 
@@ -51,6 +52,7 @@ class Draft(Editing):
             try:
                 if wanted != self.saved or not self.vm.digest:
                     self._stored(save_config(self.vm, wanted))
+                    note_owner(self.vm, self.user.get_username())
                 break
             except ConfigError as error:
                 if not self._give_way(wanted, error):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from diskkit import config, created, holds_pattern, lines, second
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 from enginekit import ROOT, Engine, until
 from restorekit import (
@@ -36,6 +37,7 @@ from vms.errors import AccessError, ConfigError, NotFound, StateError
 from vms.models import VM, AclEntry, Storage, Volume
 from vms.operations.base import submit, submit_on
 from vms.operations.configure import change
+from vms.operations.protection import said_of
 
 
 def set_(engine: Engine, vm: VM, **values: str) -> None:
@@ -97,6 +99,17 @@ def test_in_place(engine: Engine) -> None:
     assert not Volume.objects.filter(name=before["scsi0"].partition(":")[2]).exists()
     assert vm.draft == {}
     nothing_left(engine)
+
+
+def test_protection_that_lay_in_the_backup(engine: Engine) -> None:
+    """Whoever restored it protects it, and the words say where that comes from."""
+    anna = get_user_model().objects.create_superuser("anna")
+    try:
+        vm = done(engine, restore(engine, backup(engine, CONF | {"protection": "1"}), user=anna))
+        assert said_of(vm).startswith("Protected by anna since ")
+        assert said_of(vm).endswith(", as it was in its backup; no reason was given.")
+    finally:
+        anna.delete()
 
 
 def test_what_in_place_is_refused_for(engine: Engine) -> None:

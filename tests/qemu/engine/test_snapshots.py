@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 from clonekit import clone as ask_clone
 from clonekit import made as cloned
+from django.contrib.auth import get_user_model
 from enginekit import Engine
 from snapkit import DISKS, SECURE, config, inside_disk, lines, paint, painted, tree
 
 from vms.errors import ConfigError, StateError
 from vms.models import VM, Snapshot, Volume
+from vms.operations.clone import clone as new_clone
+from vms.operations.configure import change
+from vms.operations.protection import note_guard, said_of
 
 
 def made(engine: Engine, more: dict[str, str] | None = None) -> VM:
@@ -145,3 +149,33 @@ def test_refused_with_the_reason(engine: Engine) -> None:
     VM.everything.filter(pk=vm.pk).update(template=True)
     with pytest.raises(StateError, match="you can't take a snapshot if it's a template"):
         engine.submit("qmsnapshot", vm, snapname="two")
+
+
+def test_protection_that_comes_back_or_is_copied(engine: Engine) -> None:
+    """It is somebody's, and the words say where it comes from; what was there already stays as it is."""
+    anna = get_user_model().objects.create_superuser("anna")
+    try:
+        vm = engine.vm({"name": "safe", "memory": "32"}, 100)
+        change(vm, None, set={"protection": "1"}, by="bert")
+        engine.do("qmsnapshot", vm, snapname="one")
+        engine.end(engine.submit("qmrollback", vm, anna, snapname="one"))
+        assert said(vm).startswith("Protected by bert since ")
+        assert said(cloned(engine, new_clone(vm, anna, newid=101))).startswith("Protected by anna since ")
+        assert said(VM.objects.get(vmid=101)).endswith(", taken over from VM 100; no reason was given.")
+        change(vm, None, set={"protection": "0"})
+        engine.end(engine.submit("qmrollback", vm, anna, snapname="one"))
+        assert said(vm).startswith("Protected by anna since ")
+        assert said(vm).endswith(", as it was at snapshot 'one'; no reason was given.")
+        change(vm, None, set={"protection": "0"})
+        engine.do("qmrollback", vm, snapname="one")
+        assert said(vm).startswith("Protected since "), "nobody in particular went back"
+        assert said(vm).endswith(", as it was at snapshot 'one'; no reason was given.")
+        note_guard(vm, "carl", "the shop")
+        assert said(vm).endswith(": the shop.")
+        assert "snapshot" not in said(vm)
+    finally:
+        anna.delete()
+
+
+def said(vm: VM) -> str:
+    return said_of(VM.objects.get(pk=vm.pk))

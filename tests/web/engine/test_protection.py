@@ -14,6 +14,7 @@ from vms.models.configuration import save_config
 from vms.operations.base import submit
 from vms.operations.configure import change
 from vms.operations.protection import check_protection, note_guard, said_of
+from vms.wizard.drafts import Draft
 
 BASE = {"name": "web", "memory": "64"}
 
@@ -80,3 +81,12 @@ def test_another_reason_leaves_the_day(make_vm: Callable[..., VM]) -> None:
     note_guard(vm, "anna", "one")
     note_guard(vm, "bert", "two")
     assert guard(vm) == {"reason": "two", "owner": "bert", "since": since}
+
+
+def test_a_draft_has_an_owner_too(make_vm: Callable[..., VM], anna: Any) -> None:
+    vm = make_vm(100, BASE)
+    VM.everything.filter(pk=vm.pk).update(stage=VM.Stage.DRAFT)
+    draft = Draft(VM.everything.get(pk=vm.pk), anna)
+    draft.mapping["protection"] = "1"
+    draft.store()
+    assert guard(vm)["owner"] == "anna"

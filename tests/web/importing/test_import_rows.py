@@ -18,6 +18,7 @@ from vms.models import VM, Node, Storage, Task, Volume
 from vms.models.configuration import config_of, save_config
 from vms.operations import importing, mirror
 from vms.operations.importing import Options, Plan
+from vms.operations.protection import said_of
 from vms.qemu.cmdline import command
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +84,14 @@ def test_what_is_all_there_is_defined_at_once(place: Node) -> None:
     assert VM.objects.get().pending == {"memory": "2048"}
     assert config_of(vm)["scsi0"] == "local:101/vm-101-disk-0.raw,discard=on,size=1G"
     assert config_of(vm)["smbios1"].endswith("00c04fd430c8")
+
+
+def test_protection_that_came_with_it(place: Node, admin_user: Any) -> None:
+    disk()
+    vm, _ = importing.carry_out(plan(place, FILE.replace("cores: 2", "protection: 1")), admin_user)
+    words = said_of(VM.objects.get(pk=vm.pk))
+    assert words.startswith("Protected by admin since ")
+    assert words.endswith(", as its imported configuration says; no reason was given.")
 
 
 def test_a_storage_nobody_mapped(place: Node) -> None:
