@@ -46,6 +46,12 @@ def made(engine: Engine, task: Task) -> VM:
     return VM.objects.get(vmid=task.vmid)
 
 
+def removed(engine: Engine, vm: VM) -> None:
+    """Stop a clone and remove it for good."""
+    engine.do("qmstop", vm)
+    assert engine.end(engine.submit("qmdestroy", vm, now="1")).status == "ok"
+
+
 def files(engine: Engine) -> list[str]:
     folder = engine.home / "local" / "images"
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

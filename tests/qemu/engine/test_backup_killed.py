@@ -46,7 +46,7 @@ def settled(engine: Engine, vm: VM, before: str, border: str) -> None:
 def test_while_it_runs(engine: Engine, running: VM, tmp_path: Path) -> None:
     before, pid = graph(engine, 100), engine.qemus()[100]
     ask = lambda: engine.submit("vzdump", running, protected="1")  # noqa: E731
-    for border, task in deaths(engine, "vzdump", READING + DONE, tmp_path / "steps", ask, untouched=True):
+    for border, task in deaths(engine, "vzdump", READING + DONE, tmp_path / "steps", ask):
         check(engine, task, border)
         assert engine.qemus() == {100: pid}, border
         settled(engine, running, before, border)
@@ -74,7 +74,7 @@ def test_while_it_is_off(engine: Engine, tmp_path: Path) -> None:
     borders = ("noted", "disks open", "archive begun", "scsi0 written", "disks let go",
                "archive written", "archive complete", "stored")  # fmt: skip
     ask = lambda: engine.submit("vzdump", vm, compress="zstd")  # noqa: E731
-    for border, task in deaths(engine, "vzdump", borders, tmp_path / "steps", ask, untouched=True):
+    for border, task in deaths(engine, "vzdump", borders, tmp_path / "steps", ask):
         assert task.finished, border
         vm.refresh_from_db()
         assert (vm.lock, vm.draft, vm.status) == ("", {}, "stopped"), border

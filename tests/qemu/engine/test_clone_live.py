@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clonekit import CONFIG, clone, died, dies, files, made, plain, read, write
+from clonekit import CONFIG, clone, files, made, read, removed, write
 from enginekit import Engine, until
-from faultkit import fill, go_on, held
+from faultkit import deaths, fill, go_on, held
 from test_chaos import tell_qemu
 
 from vms.errors import StateError
@@ -108,22 +108,21 @@ def test_a_target_that_fills_up(engine: Engine, running: VM, small: Path) -> Non
     assert list(VM.everything.values_list("vmid", flat=True)) == [900]
 
 
-def test_killed_at_every_border(engine: Engine, running: VM) -> None:
+def test_killed_at_every_border(engine: Engine, running: VM, tmp_path: Path) -> None:
     """The source goes on, also when it was holding still; of the clone there is all or nothing."""
     from vms.models import VM
 
-    dies(engine, "qmclone:1")
-    for number, border in enumerate(BORDERS, 1):
-        task = clone(engine, running)
-        died(engine)
-        engine.start(PVELITE_FAULT=f"qmclone:{number + 1}")
-        engine.end(task)
+    for border, task in deaths(
+        engine, "qmclone", BORDERS, tmp_path / "steps", lambda: clone(engine, running)
+    ):
         in_order(engine, running)
-        if border != "defined":
+        if border == "defined":
+            assert task.status == "ok", task.message
+            vm = VM.objects.get(vmid=101)
+            engine.do("qmstart", vm)
+            removed(engine, vm)
+        else:
             assert task.status == "error", border
             assert "Nothing of it is left" in task.message
             assert files(engine) == ["900/vm-900-disk-0.qcow2", "900/vm-900-disk-1.raw"], border
             assert list(VM.everything.values_list("vmid", flat=True)) == [900]
-    assert task.status == "ok", task.message
-    plain(engine)
-    engine.do("qmstart", VM.objects.get(vmid=101))

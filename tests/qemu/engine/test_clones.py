@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clonekit import CONFIG, clone, config, died, dies, files, made, plain, read, write
+from clonekit import CONFIG, clone, config, died, dies, files, made, read, removed, write
 from enginekit import Engine, until
+from faultkit import borders, deaths
 
 from vms.errors import StateError
 
@@ -219,33 +221,34 @@ def test_killed_while_it_becomes_a_template(engine: Engine, source: VM) -> None:
     source.refresh_from_db()
     assert source.template
     assert files(engine) == ["900/base-900-disk-0.qcow2", "900/base-900-disk-1.raw"]
-    made(engine, clone(engine, source))
+    full = made(engine, clone(engine, source, full="1"))
+    assert borders(engine, "qmtemplate", full) == ["scsi0 is a base", "scsi1 is a base"]
 
 
 @pytest.mark.parametrize(
-    ("params", "borders"), [({"start": "1"}, ("scsi0", "scsi1", "runs")), ({"full": "1"}, ("scsi0", "scsi1"))]
+    ("params", "steps"),
+    [
+        ({"start": "1"}, ("scsi0 made", "scsi1 made", "runs")),
+        ({"full": "1"}, ("scsi0 copied", "scsi1 copied")),
+    ],
 )
 def test_killed_while_it_is_cloned(
-    engine: Engine, template: VM, params: dict[str, str], borders: tuple[str, ...]
+    engine: Engine, template: VM, tmp_path: Path, params: dict[str, str], steps: tuple[str, ...]
 ) -> None:
     """Before it is a VM nothing is left of it; afterwards it is one."""
     from vms.models import VM
 
-    bases = files(engine)
-    dies(engine, "qmclone:1")
-    for number, border in enumerate(("source read", *borders, "defined"), 1):
-        task = clone(engine, template, **params)
-        died(engine)
-        engine.start(PVELITE_FAULT=f"qmclone:{number + 1}")
-        engine.end(task)
-        if border != "defined":
+    bases, names = files(engine), ("source read", *steps, "defined")
+    ask = lambda: clone(engine, template, **params)  # noqa: E731
+    for border, task in deaths(engine, "qmclone", names, tmp_path / "steps", ask):
+        if border == "defined":
+            assert task.status == "ok", task.message
+            vm = VM.objects.get(vmid=101)
+            assert vm.status == ("running" if "start" in params else "stopped")
+            if "full" in params:
+                engine.do("qmstart", vm)
+            removed(engine, vm)
+        else:
             assert (task.status, files(engine), engine.qemus()) == ("error", bases, {}), border
             assert "Nothing of it is left" in task.message
             assert list(VM.everything.values_list("vmid", flat=True)) == [900]
-    assert task.status == "ok", task.message
-    plain(engine)
-    vm = VM.objects.get(vmid=101)
-    if "start" in params:
-        assert vm.status == "running"
-    else:
-        engine.do("qmstart", vm)

@@ -43,7 +43,7 @@ def test_killed_on_the_way_to_a_new_number(engine: Engine) -> None:
     def ask() -> Task:
         return restore(engine, archive, next(numbers), unique="1")
 
-    for name, task in deaths(engine, "qmrestore", NEW, engine.home / "borders", ask, untouched=True):
+    for name, task in deaths(engine, "qmrestore", NEW, engine.home / "borders", ask):
         vmid = task.vmid
         assert vmid is not None
         if name == "defined":
@@ -68,7 +68,7 @@ def test_killed_on_the_way_in_place(engine: Engine) -> None:
     def ask() -> Task:
         return restore(engine, archive, next(left).vmid, unique="1", force="1")
 
-    for name, task in deaths(engine, "qmrestore", IN_PLACE, engine.home / "borders", ask, untouched=True):
+    for name, task in deaths(engine, "qmrestore", IN_PLACE, engine.home / "borders", ask):
         vm = VM.objects.get(vmid=task.vmid)
         files = files_of(engine, vm.vmid)
         if name in ("defined", "old volume freed"):

@@ -6,18 +6,17 @@ import asyncio
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from clonekit import clone, config, died, dies, files, made, plain
+from clonekit import clone, config, died, dies, files, made, removed
 from enginekit import Engine, until, wipe
+from faultkit import deaths, fill, go_on, held_at
+from guestkit import standin
 from guestkit.media import Media
 
 from vms.errors import ConfigError, ConfigErrors, StateError
+from vms.models import VM, Disk, Nic, Task, Volume
 from vms.qemu.agent import Agent
-
-if TYPE_CHECKING:
-    from vms.models import VM, Task
 
 CONFIG = {
     "name": "gold",
@@ -65,8 +64,6 @@ def inside(engine: Engine, vmid: int, script: str) -> str:
 
 def golden(engine: Engine, media: Media) -> VM:
     """Template 900, its first disk the test guest's own, its second one an empty file system."""
-    from vms.models import Volume
-
     vm = engine.draft(CONFIG, vmid=900)
     engine.do("qmcreate", vm)
     disk = engine.home / "local" / "images" / "900" / "vm-900-disk-0.qcow2"
@@ -83,20 +80,10 @@ def warmed(installation: Engine, guest_media: Media, tmp_path_factory: pytest.Te
     """What a warm template consists of, made once: its rows as text, its files aside."""
     from django.core import serializers
 
-    from vms.models import VM, Disk, Nic, Volume
-
     engine, aside = installation, tmp_path_factory.mktemp("warm")
     engine.start_redis()
     engine.start()
     template = golden(engine, guest_media)
-    # The last border: memory, overlays and the first of two bases are there when the worker is killed.
-    dies(engine, "qmwarm:10")
-    task = engine.submit("qmwarm", template)
-    died(engine, 300)
-    engine.start()
-    assert "Nothing of it is left" in engine.end(task).message
-    assert files(engine) == COLD
-    assert engine.qemus() == {}
     engine.do("qmwarm", template, within=300)
     rows = [
         *Volume.objects.order_by("pk"),
@@ -113,15 +100,19 @@ def warmed(installation: Engine, guest_media: Media, tmp_path_factory: pytest.Te
 @pytest.fixture
 def template(engine: Engine, warmed: Path) -> VM:
     """Template 900, warm."""
+    return laid_out(engine, warmed)
+
+
+def laid_out(engine: Engine, warmed: Path) -> VM:
+    """The template as it was kept, whatever there is of it now."""
     from django.core import serializers
     from django.db import transaction
-
-    from vms.models import VM, Volume
 
     images = engine.home / "local" / "images"
     images.mkdir(mode=0o711, parents=True, exist_ok=True)
     subprocess.run(["cp", "-a", warmed / "900", images], check=True)
     with transaction.atomic():
+        VM.everything.all().delete()
         Volume.objects.update(base=None)
         Volume.objects.all().delete()  # a scan may have been quicker
         for row in serializers.deserialize("json", (warmed / "rows.json").read_text()):
@@ -135,8 +126,6 @@ def log(task: Task) -> str:
 
 def test_clones_go_on_as_somebody_else(engine: Engine, template: VM) -> None:
     """Two of one memory: up as long as it, each with its name, address, random numbers and disks."""
-    from vms.models import VM
-
     assert template.saved["runningmachine"].startswith("pc-q35-")
     assert sorted(template.saved["disks"]) == ["scsi0", "scsi1"]
     assert "net0" not in template.saved["shape"]
@@ -221,7 +210,6 @@ def test_a_cold_clone_of_a_warm_template_is_pristine(engine: Engine, template: V
 
 def test_memory_that_no_longer_fits_is_not_used(engine: Engine, template: VM) -> None:
     """Changed hardware, changed disks: said at once, and said why."""
-    from vms.models import VM
     from vms.models.configuration import config_of, save_config
 
     save_config(template, config_of(template) | {"memory": "256", "name": "other", "onboot": "1"})
@@ -274,42 +262,74 @@ def test_a_guest_that_does_not_come_up(engine: Engine) -> None:
     queue.request_cancel(task)
     assert engine.end(task).status == "cancelled"
     nothing_left()
-    dies(engine, "qmwarm:1")
-    for number, border in enumerate(("noted", "scsi0 laid over", "scsi1 laid over", "started"), 1):
-        task = engine.submit("qmwarm", vm)
-        died(engine)
-        engine.start(PVELITE_FAULT=f"qmwarm:{number + 1}")
-        assert "Nothing of it is left" in engine.end(task).message, border
-        nothing_left()
-    plain(engine)
 
 
-def test_a_clone_without_an_identity_does_not_live(engine: Engine, template: VM) -> None:
+BORDERS = (
+    "noted", "scsi0 laid over", "scsi1 laid over", "started", "quiet", "place made", "stopped", "saved",
+    "ended", "a base made", "a base made",
+)  # fmt: skip
+
+
+def test_a_warm_up_killed_at_every_border(engine: Engine, small: Path, tmp_path: Path) -> None:
+    """The hidden guest is gone and nothing of it is left; so too when its memory finds no room."""
+    vm = engine.draft({**CONFIG, "memory": "32", "scsi0": "local:0.03125", "vga": "none"}, 900)
+    engine.do("qmcreate", vm)
+    engine.do("qmtemplate", vm)
+
+    def nothing_left(border: str) -> None:
+        vm.refresh_from_db()
+        assert (vm.vmstate, vm.saved, vm.status) == (None, {}, "stopped"), border
+        assert (files(engine), engine.qemus(), engine.run_files(900)) == (COLD, {}, []), border
+        rows = Volume.objects.filter(vmid=900)
+        until(lambda: rows.count() == len(COLD), f"a scan that looked meanwhile takes it back: {border}")
+
+    with standin.agent(engine.run_dir, 900):
+        task = held_at(engine, f"qmwarm:{BORDERS.index('place made') + 1}", vm, statestorage="small")
+        fill(small)
+        go_on(engine)
+        assert engine.end(task).status == "error"
+        assert "No space left on device" in task.message
+        nothing_left("full")
+        assert not list(small.rglob("*state*"))
+        ask = lambda: engine.submit("qmwarm", vm)  # noqa: E731
+        for border, task in deaths(engine, "qmwarm", BORDERS, tmp_path / "steps", ask):
+            assert "Nothing of it is left" in task.message, border
+            nothing_left(border)
+    assert sorted(VM.objects.get(vmid=900).saved["disks"]) == ["scsi0", "scsi1"]
+
+
+def test_a_warm_state_discarded_by_two(engine: Engine, warmed: Path, tmp_path: Path) -> None:
+    """A worker killed in the middle leaves the rest to the next one."""
+
+    def ask() -> Task:
+        return engine.submit("qmcool", laid_out(engine, warmed))
+
+    for border, task in deaths(engine, "qmcool", ["volume freed"] * 3, tmp_path / "steps", ask, again=True):
+        assert task.status == "ok", border
+        template = VM.objects.get(vmid=900)
+        assert (template.vmstate, template.saved) == (None, {})
+        assert files(engine) == COLD
+
+
+def test_a_clone_without_an_identity_does_not_live(engine: Engine, template: VM, tmp_path: Path) -> None:
     """kill -9 at every border of a warm clone: all of it is taken back until it is told who it is."""
-    from vms.models import VM
-
     bases = files(engine)
-    dies(engine, "qmclone:1")
-    borders = ("source read", "ide2", "scsi0", "scsi1", "before the guest goes on", "goes on", "answered",
-               "introduced")  # fmt: skip
-    for number, border in enumerate(borders, 1):
-        task = clone(engine, template, warm="1")
-        died(engine)
-        engine.start(PVELITE_FAULT=f"qmclone:{number + 1}")
-        assert "Nothing of it is left" in engine.end(task, 60).message, border
-        assert (engine.qemus(), files(engine), engine.run_files(101)) == ({}, bases, []), border
-        assert list(VM.everything.values_list("vmid", flat=True)) == [900]
-    task = clone(engine, template, warm="1")  # killed once it is a VM
-    died(engine)
-    engine.start()
-    assert engine.end(task, 60).status == "ok", task.message
-    vm = VM.objects.get(vmid=101)
-    assert (vm.status, vm.launch["config"]) == ("running", config(vm))
+    names = ("source read", "ide2 made", "scsi0 made", "scsi1 made", "before the guest goes on", "goes on",
+             "answered", "introduced", "defined")  # fmt: skip
+    ask = lambda: clone(engine, template, warm="1")  # noqa: E731
+    for border, task in deaths(engine, "qmclone", names, tmp_path / "steps", ask):
+        if border == "defined":  # it is a VM
+            assert task.status == "ok", task.message
+            vm = VM.objects.get(vmid=101)
+            assert (vm.status, vm.launch["config"]) == ("running", config(vm))
+            removed(engine, vm)
+        else:
+            assert "Nothing of it is left" in task.message, border
+            assert (engine.qemus(), files(engine), engine.run_files(101)) == ({}, bases, []), border
+            assert list(VM.everything.values_list("vmid", flat=True)) == [900]
 
 
 def test_a_state_that_cannot_be_read(engine: Engine, template: VM) -> None:
-    from vms.models import VM
-
     place = engine.home / "local" / "images" / str(template.vmstate.name if template.vmstate else "")
     with place.open("r+b") as file:
         file.truncate(20 << 20)
