@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import json
 import os
 import time
@@ -23,6 +22,7 @@ import zstandard
 from vms.backup import tarball
 from vms.backup.manifest import LIMIT, SUMS
 from vms.backup.nbd import Extent
+from vms.backup.sums import Sums
 from vms.errors import StorageError
 
 Compress = Literal["0", "zstd"]
@@ -37,6 +37,9 @@ BATCH = 4
 """Pieces that are summed and stored in one go; a hop to a thread costs as much as some of them."""
 BATCHES = 3
 """Batches under way."""
+WINDOW = 32 << 20
+"""Bytes after which the kernel is asked to begin with writing them, so that the end need not wait for all of
+it, and to keep none of it in memory that guests could use."""
 
 Buffer = bytes | bytearray | memoryview
 Progress = Callable[[int, int], Awaitable[None]]
@@ -73,9 +76,10 @@ class ArchiveWriter:
             self._frame = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self._limit = Limiter(limit)
         self._mtime = int(time.time())
-        self._sums: list[dict[str, object]] = []
+        self._sums = Sums()
         self._summing = ThreadPoolExecutor(1, "backup-sums")
         self._storing = ThreadPoolExecutor(1, "backup-file")
+        self._sent = 0
         self.written = 0
         """Bytes of the file so far."""
 
@@ -103,7 +107,7 @@ class ArchiveWriter:
             raise StorageError(f"{name}: has {len(data)} bytes, at most {LIMIT} can be read again")
         await self._store(tarball.text_header(name, len(data), self._mtime))
         await self._store(data + tarball.padding(len(data)))
-        self._sums.append(_sum(name, len(data), hashlib.sha256(data)))
+        self._sums.add_text(name, data)
 
     async def add_disk(self, member: str, source: Source, progress: Progress | None = None) -> None:
         """Add a disk as the member ``scsi0.raw``."""
@@ -112,16 +116,16 @@ class ArchiveWriter:
         whole = sum(one.length for one in extents)
         stored = len(text) + whole
         await self._store(tarball.disk_header(member, stored, source.size, self._mtime))
-        digest = hashlib.sha256(text)
+        digest = self._sums.begun()
+        digest.update(text)
         await self._store(text)
         await self._data(source, extents, digest.update, whole, progress)
         await self._store(tarball.padding(stored))
-        self._sums.append(_sum(member, stored, digest))
+        self._sums.add(member, stored, digest)
 
     async def finish(self) -> None:
         """Add the sums, end the file and wait until all of it is on the disk."""
-        told = {"algorithm": "sha256", "members": self._sums}
-        await self.add_text(SUMS, json.dumps(told, indent=1).encode() + b"\n")
+        await self.add_text(SUMS, json.dumps(self._sums.table(), indent=1).encode() + b"\n")
         await self._store(tarball.TRAILER)
         await self._run(self._storing, self._end)
 
@@ -196,6 +200,11 @@ class ArchiveWriter:
             written = os.write(self._descriptor, view)
             self.written += written
             view = view[written:]
+        if self.written - self._sent >= WINDOW:
+            # The window before this one is on the disk by now, so its pages can go.
+            begin = max(self._sent - WINDOW, 0)
+            os.posix_fadvise(self._descriptor, begin, self.written - begin, os.POSIX_FADV_DONTNEED)
+            self._sent = self.written
 
 
 class Limiter:
@@ -226,7 +235,3 @@ def _pieces(extents: Sequence[Extent]) -> Iterator[Extent]:
     for one in extents:
         for offset in range(one.offset, one.end, PIECE):
             yield Extent(offset, min(PIECE, one.end - offset))
-
-
-def _sum(name: str, length: int, digest: hashlib._Hash) -> dict[str, object]:
-    return {"name": name, "length": length, "sha256": digest.hexdigest()}

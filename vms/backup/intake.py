@@ -63,7 +63,7 @@ class Intake:
         for one in extents:
             first, last = one.offset // BLOCK, -(-one.end // BLOCK)
             self._mapped[first:last] = b"\1" * (last - first)
-        self._kept: dict[int, memoryview] = {}
+        self._kept: dict[int, tuple[memoryview, int]] = {}
         self._news = asyncio.Event()
         self._failed = asyncio.Event()
         self._error: StorageError | None = None
@@ -77,7 +77,7 @@ class Intake:
         """Where there is data, in order."""
         return self._extents
 
-    async def read(self, offset: int, length: int) -> bytearray:
+    async def read(self, offset: int, length: int) -> memoryview:
         """Just those whole blocks, once they are there; each once. Raises :class:`StorageError`."""
         if offset % BLOCK or ((offset + length) % BLOCK and offset + length != self.size):
             raise ValueError("only whole blocks are read: two reads of one block would each take it away")
@@ -87,15 +87,23 @@ class Intake:
                 raise self._error
             self._news.clear()
             await self._news.wait()
-        found = bytearray(length)
-        for number in range(first, last):
-            block = self._kept.pop(number, None)
-            if block is not None:
-                begin = number * BLOCK - offset
-                found[begin : begin + len(block)] = block
+        found = self._taken(first, last, length)
         if self._pressed and len(self._kept) * BLOCK < LOW:
             self._pressed = False
             self._pressure(False)
+        return found
+
+    def _taken(self, first: int, last: int, length: int) -> memoryview:
+        """Those blocks out of what is kept: as they came when one write brought all, else put together."""
+        blocks = [self._kept.pop(number, None) for number in range(first, last)]
+        begun = blocks[0]
+        if begun is not None and all(one is not None and one[0] is begun[0] for one in blocks):
+            return begun[0][begun[1] : begun[1] + length]
+        found = memoryview(bytearray(length))
+        for number, block in enumerate(blocks):
+            if block is not None:
+                data = block[0][block[1] : block[1] + BLOCK]
+                found[number * BLOCK : number * BLOCK + len(data)] = data
         return found
 
     def finish(self) -> None:
@@ -199,9 +207,9 @@ class Intake:
             raise StorageError("a write does not begin with a block")
         view = memoryview(data)
         for begin in range(0, len(data), BLOCK):
-            block, number = view[begin : begin + BLOCK], (offset + begin) // BLOCK
-            if self._mapped[number] or any(block.tobytes()):
-                self._kept[number] = block
+            number = (offset + begin) // BLOCK
+            if self._mapped[number] or any(view[begin : begin + BLOCK].tobytes()):
+                self._kept[number] = view, begin
             self._seen[number] = 1
         if not self._pressed and len(self._kept) * BLOCK > HIGH:
             self._pressed = True

@@ -16,7 +16,8 @@ from vms.errors import StorageError
 from vms.hardware import is_drive
 
 FORMAT = "pvelite-backup"
-VERSION = 1
+VERSION, VERSIONS = 2, (1, 2)
+"""What is written, and what is read; the first version had other sums (:mod:`vms.backup.sums`)."""
 MEMBER = "manifest.json"
 CONF = "qemu.conf"
 SUMS = "checksums.json"
@@ -107,8 +108,9 @@ def parse(data: bytes) -> Manifest:
     found = parse_json(data, MEMBER, LIMIT)
     if found.get("format") != FORMAT:
         raise _wrong("it is no backup of pvelite's")
-    if found.get("version") is True or found.get("version") != VERSION:
-        raise _wrong(f"its version is {_shown(found.get('version'))}, this program reads {VERSION}")
+    version = found.get("version")
+    if version is True or version not in VERSIONS:
+        raise _wrong(f"its version is {_shown(version)}, this program reads up to {VERSION}")
     names = {"format", "version", *(name for name in Manifest.__dataclass_fields__)}
     if set(found) != names:
         odd = sorted(set(found) ^ names)
@@ -125,6 +127,7 @@ def parse(data: bytes) -> Manifest:
         vmid=_number(found, "vmid", 100, 999_999_999), name=_text(found, "name", 255),
         node=_text(found, "node", 63), begun=_time(found), mode=_mode(found),
         consistent=found["consistent"], product=_text(found, "product", 100), disks=disks,
+        version=version,
     )  # fmt: skip
 
 

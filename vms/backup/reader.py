@@ -7,13 +7,13 @@ Nothing is taken for good before :meth:`ArchiveReader.finish` has found every su
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from vms.backup import tarball
 from vms.backup.frame import Compressed, Plain, Stream
 from vms.backup.manifest import CONF, LIMIT, MEMBER, SUMS, ArchivedDisk, Manifest, parse, parse_json
+from vms.backup.sums import Sums
 from vms.backup.tarball import BLOCK, MapReader, Member
 from vms.errors import StorageError
 
@@ -34,15 +34,19 @@ class ArchiveReader:
     def __init__(self, descriptor: int, compress: Compress) -> None:
         self._stream: Stream = Compressed(descriptor) if compress == "zstd" else Plain(descriptor)
         self._manifest: Manifest | None = None
-        self._sums: list[dict[str, object]] = []
+        self._sums = Sums()
 
     def begin(self) -> tuple[bytes, bytes]:
         """The texts of the manifest and of the configuration."""
         with _about(MEMBER):
             told = self._text(MEMBER, LIMIT)
             self._manifest = parse(told)
+            self._sums = Sums(self._manifest.version)
+            self._sums.add_text(MEMBER, told)
         with _about(CONF):
-            return told, self._text(CONF, LIMIT)
+            conf = self._text(CONF, LIMIT)
+            self._sums.add_text(CONF, conf)
+            return told, conf
 
     @property
     def manifest(self) -> Manifest:
@@ -59,7 +63,7 @@ class ArchiveReader:
     def finish(self) -> None:
         """Hold what was read against the sums; the archive has to end there."""
         with _about(SUMS):
-            expected = {"algorithm": "sha256", "members": list(self._sums)}
+            expected = self._sums.table()
             told = parse_json(self._text(SUMS, LIMIT), SUMS, LIMIT)
             if told != expected:
                 raise StorageError(_difference(told, expected))
@@ -78,13 +82,12 @@ class ArchiveReader:
             raise StorageError(f"has {length} bytes, at most {limit} are read")
         data = self._take(length)
         self._padding(length)
-        self._sums.append({"name": name, "length": length, "sha256": hashlib.sha256(data).hexdigest()})
         return data
 
     def _disk(self, disk: ArchivedDisk) -> Iterator[Piece]:
         with _about(disk.member):
             member = self._disk_header(disk)
-            digest = hashlib.sha256()
+            digest = self._sums.begun()
             extents = None
             reader = MapReader(member)
             while extents is None:
@@ -101,7 +104,7 @@ class ArchiveReader:
                 at += len(data)
         with _about(disk.member):
             self._padding(member.stored)
-        self._sums.append({"name": disk.member, "length": member.stored, "sha256": digest.hexdigest()})
+        self._sums.add(disk.member, member.stored, digest)
 
     def _disk_header(self, disk: ArchivedDisk) -> Member:
         found, length, kind = tarball.read_ustar(self._take(BLOCK))

@@ -50,7 +50,7 @@ class View:
         """Where there is data."""
         return await self._intake.extents()
 
-    async def read(self, offset: int, length: int) -> bytearray:
+    async def read(self, offset: int, length: int) -> memoryview:
         """Just those bytes, each once and about in order."""
         await self._begin()
         return await self._intake.read(offset, length)

@@ -140,7 +140,7 @@ def damaged(engine: Engine) -> dict[str, tuple[str, str]]:
     disk, data = {"scsi0.raw": size}, random.Random(3).randbytes(size)
     extents = [Extent(0, size)]
     wrong = forged(disk, conf).disk("scsi0.raw", size, extents, data)
-    wrong.sums[2]["sha256"] = "0" * 64
+    wrong.sums[2]["xxh128"] = "0" * 32
     escape = forged(disk, conf).text("../../../../tmp/evil", b"x")
     link = forged(disk, conf).raw(subprocess.run(
         ["tar", "-cf", "-", "-C", "/proc/self", "--format=ustar", "cwd"], capture_output=True, check=True

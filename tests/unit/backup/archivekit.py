@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import xxhash
 import zstandard
 
 from vms.backup.archive import ArchiveWriter, Compress
@@ -84,11 +85,11 @@ class Forged:
 
     data: bytearray = field(default_factory=bytearray)
     sums: list[dict[str, Any]] = field(default_factory=list)
+    algorithm: str = "xxh128"
 
     def text(self, name: str, body: bytes) -> Forged:
         self.data += text_header(name, len(body), 0) + body + padding(len(body))
-        self.sums.append({"name": name, "length": len(body), "sha256": hashlib.sha256(body).hexdigest()})
-        return self
+        return self._summed(name, body)
 
     def disk(
         self, name: str, size: int, extents: Sequence[Extent] = (), data: bytes = b"",
@@ -96,7 +97,11 @@ class Forged:
     ) -> Forged:  # fmt: skip
         body = (map_text(extents, size) if map_ is None else map_) + data
         self.data += disk_header(name, len(body), size, 0) + body + padding(len(body))
-        self.sums.append({"name": name, "length": len(body), "sha256": hashlib.sha256(body).hexdigest()})
+        return self._summed(name, body)
+
+    def _summed(self, name: str, body: bytes) -> Forged:
+        digest = xxhash.xxh3_128(body) if self.algorithm == "xxh128" else hashlib.new(self.algorithm, body)
+        self.sums.append({"name": name, "length": len(body), self.algorithm: digest.hexdigest()})
         return self
 
     def raw(self, data: bytes) -> Forged:
@@ -104,7 +109,7 @@ class Forged:
         return self
 
     def end(self) -> bytes:
-        told = json.dumps({"algorithm": "sha256", "members": self.sums}).encode()
+        told = json.dumps({"algorithm": self.algorithm, "members": self.sums}).encode()
         self.text("checksums.json", told)
         return bytes(self.data + bytes(1024))
 
@@ -112,7 +117,8 @@ class Forged:
 def forged(disks: dict[str, int] | None = None, conf: bytes = CONF, **changes: Any) -> Forged:
     """The beginning of an archive of those disks."""
     told = manifest_of(disks or {}, **changes)
-    return Forged().text("manifest.json", told.format()).text("qemu.conf", conf)
+    made = Forged(algorithm="sha256" if told.version == 1 else "xxh128")
+    return made.text("manifest.json", told.format()).text("qemu.conf", conf)
 
 
 def packed(data: bytes, **options: Any) -> bytes:

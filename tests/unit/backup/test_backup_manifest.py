@@ -46,7 +46,7 @@ def put(*path: str | int, value: Any) -> Callable[[Any], None]:
     ("change", "word"),
     [
         (put("format", value="tar"), "no backup"),
-        (put("version", value=2), "version is 2"),
+        (put("version", value=3), "version is 3"),
         (put("version", value=True), "version"),
         (put("more", value=1), "'more' is not expected"),
         (lambda told: told.pop("node"), "'node' is missing"),

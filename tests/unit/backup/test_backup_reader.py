@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import random
@@ -210,15 +211,29 @@ def test_sizes_that_lie() -> None:
         read(bytes(header) + text_header("checksums.json", LIMIT + 1, 0) + bytes(LIMIT + 512) + bytes(1024))
 
 
+def test_the_first_version_had_other_sums() -> None:
+    data = NOISE[:4096]
+    old = forged({"scsi0.raw": 4096}, version=1).disk("scsi0.raw", 4096, [Extent(0, 4096)], data)
+    assert old.sums[2]["sha256"] == hashlib.sha256(map_text([Extent(0, 4096)], 4096) + data).hexdigest()
+    assert read(old.end()) == {"scsi0.raw": data}
+    old.sums[2]["sha256"] = "0" * 64
+    with pytest.raises(StorageError, match=r"checksums.json"):
+        read(bytes(old.end()))
+    mixed = forged({"scsi0.raw": 4096}).disk("scsi0.raw", 4096, [Extent(0, 4096)], data)
+    mixed.algorithm = "sha256"
+    with pytest.raises(StorageError, match=r"checksums.json"):
+        read(mixed.end())
+
+
 def test_sums_that_do_not_fit() -> None:
     data = forged({"scsi0.raw": 4096}).disk("scsi0.raw", 4096, [Extent(0, 4096)], NOISE[:4096])
-    data.sums[2]["sha256"] = "0" * 64
+    data.sums[2]["xxh128"] = "0" * 32
     with pytest.raises(StorageError, match=r"checksums.json: the sum of scsi0.raw does not match"):
         read(data.end())
     for sums in ([], [{}], "x", None, [1, 2, 3], data.sums[:2]):
         other = forged({"scsi0.raw": 4096}).disk("scsi0.raw", 4096, [Extent(0, 4096)], NOISE[:4096])
         other.sums = sums if isinstance(sums, list) else []
-        body = json.dumps({"algorithm": "sha256", "members": sums}).encode()
+        body = json.dumps({"algorithm": "xxh128", "members": sums}).encode()
         with pytest.raises(StorageError, match=r"checksums.json"):
             read(
                 bytes(other.data)
