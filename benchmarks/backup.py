@@ -4,8 +4,8 @@
 
 COUNT times, in turns: ``vzdump`` of a running VM (a disk behind an I/O thread, MIB megabytes of random
 data), the whole task until its archive is safe on the disk; then ``qemu-img convert`` of the same disk to a
-raw file, and its sync. After that COUNT backups of a guest that writes, with its agent: the seconds its log tells that its
-file systems stood still. The guest is the tests' own (``tests/guest/build.py``).
+raw file, and its sync. After that COUNT backups of a guest that writes, with its agent: the seconds its log
+tells that its file systems stood still. The guest is the tests' own (``tests/guest/build.py``).
 """
 
 from __future__ import annotations

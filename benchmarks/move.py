@@ -4,9 +4,9 @@
 
 Starts the product in a home of its own with a second storage beside ``local``, and a guest with a disk that
 holds MIB of data. Then, COUNT times: moves that disk to the other storage through a task that deletes the old
-volume, and mirrors a copy of the same disk with a QEMU of its own, by the plainest means: a target made
-before, ``blockdev-mirror``, ``job-complete`` once both sides are the same. In turns, so that what else the
-machine does meets both alike.
+volume, and does the same with a copy of that disk in a QEMU of its own, by the plainest means: ``qemu-img
+create``, ``blockdev-mirror``, ``job-complete`` once both sides are the same, the old file closed and
+unlinked. In turns, so that what else the machine does meets both alike.
 """
 
 from __future__ import annotations
@@ -71,23 +71,22 @@ class Plain:
         self.talk = Talk(str(socket), time.perf_counter() + PATIENCE)
 
     def move(self, folder: Path) -> float:
-        """Mirror the disk into a new file in ``folder``; answers the seconds it took."""
+        """Move the disk into a new file in ``folder``; answers the seconds it took."""
+        begun = time.perf_counter()
         before, self.number = f"disk-{self.number}", self.number + 1
         target, top = folder / f"plain-{self.number}.qcow2", f"disk-{self.number}"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(target), str(SIZE)], check=True)
         self.good("blockdev-add", node(target, top))
-        begun = time.perf_counter()
         job = {"job-id": "mirror", "device": before, "target": top, "sync": "full", "auto-dismiss": False}
         self.good("blockdev-mirror", job)
         self.until("ready")
         self.good("job-complete", {"id": "mirror"})
         self.until("concluded")
-        taken = time.perf_counter() - begun
         self.good("job-dismiss", {"id": "mirror"})
         self.good("blockdev-del", {"node-name": before})
         self.at.unlink()
         self.at = target
-        return taken
+        return time.perf_counter() - begun
 
     def good(self, command: str, arguments: dict[str, Any]) -> Any:
         """A command that has to be obeyed."""
