@@ -8,7 +8,6 @@ and refuses by dropping the line. The browser names nothing but a VM ID, which m
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import re
@@ -54,8 +53,6 @@ LOCAL_ORIGIN = "pvelite:terminal"
 """What ``qm terminal`` says it is: no browser can, an origin of theirs is ``null`` or has ``://``."""
 HEAD_LIMIT = 10.0
 STOP_LIMIT = 2.0
-M_ARENA_MAX = -8
-"""The number that glibc's ``mallopt`` knows it by."""
 INT = 4
 """Bytes of a descriptor as it travels."""
 FAREWELL = 1.0
@@ -292,16 +289,8 @@ def viewer_door(registry: Registry) -> ViewerDoor | None:
     return door
 
 
-def share_one_heap() -> None:
-    """Let all threads allocate from one heap: glibc gives each of them one of its own, 0.3 MB a console,
-    of no use to threads that take turns anyway. Where the C library knows no such thing, nothing happens."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
 def main(argv: Sequence[str] = ()) -> int:
     """Serve this node's consoles until SIGTERM or SIGINT. Django must be set up. The exit code."""
-    share_one_heap()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
