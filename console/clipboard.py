@@ -1,7 +1,7 @@
 """The clipboard between a browser and a guest: which half of the way is missing, in a sentence.
 
-Text goes browser - VNC - QEMU - a channel - the guest's own agent (spice-vdagent). The browser's half is
-judged by the page; the others here.
+Text goes browser - VNC - QEMU - a channel - the guest's own agent (spice-vdagent), or browser - SPICE - the
+same channel. The browser's half is judged by the page; the others here.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ OFF = (
     "The display's clipboard is off. Set it to VNC in Hardware, Display; then shut the VM down and start it."
 )
 WAITS = "The display's clipboard was switched on while the VM ran: shut it down and start it."
+ELSEWHERE = (
+    "The display's clipboard is set to VNC, so the noVNC console has it. To have it here, take VNC out in "
+    "Hardware, Display; then shut the VM down and start it."
+)
 STOPPED = "The guest is not running."
 ASKING = "Asking whether the guest listens."
 DEAF = (
@@ -34,16 +38,16 @@ READY = "The guest's agent listens: what is copied there appears here."
 @signed_in
 @require_GET
 def clipboard(request: HttpRequest, vmid: int) -> HttpResponse:
-    """``ready`` and ``words``, as JSON. The page asks while its clipboard menu is open."""
+    """``ready`` and ``words``, as JSON. Pages ask while their clipboard menu is open."""
     vm = typed_vm(request, vmid)
     try:
-        words = judged(vm)
+        words = judged(vm, spice=request.GET.get("screen") == "spice")
     except VMError as error:
         words = sentence(error)
     return JsonResponse({"ready": words == READY, "words": words})
 
 
-def judged(vm: VM) -> str:
+def judged(vm: VM, *, spice: bool = False) -> str:
     """How it stands with QEMU's half and the guest's. Asking makes the worker look.
 
     Raises :class:`VMError`.
@@ -51,7 +55,10 @@ def judged(vm: VM) -> str:
     if not (vm.running and vm.run_id):
         return STOPPED
     running: Any = vm.launch.get("config")
-    if not shares_clipboard(running if isinstance(running, dict) else vm.options):
+    shared = shares_clipboard(running if isinstance(running, dict) else vm.options)
+    if spice and shared:
+        return ELSEWHERE
+    if not shared and not spice:
         return WAITS if shares_clipboard(vm.options) else OFF
     screens.look(vm.run_id)
     found = screens.kept(vm.run_id)

@@ -13,8 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from console import tickets, viewerfile
 from console.keyfiles import Files
 from console.models import ConsoleTicket
-from console.views import FUNCTION_KEYS, vm_or_refusal
-from vms.access import may_vm
+from console.views import screen_context, vm_or_refusal
 from vms.errors import StateError
 from vms.hardware.screens import no_spice
 from vms.hardware.serial import display_of
@@ -29,13 +28,10 @@ ALLOW_PORT = "PVELITE_SPICE=0.0.0.0:61000 allows one; the screen on this page ne
 def _context(request: HttpRequest, vm: VM) -> dict[str, Any]:
     missing = no_spice(display_of(vm.options), built=bool(vm.node.facts.get("spice", True)))
     return {
-        "vm": vm,
-        "tab": "console",
-        "running": bool(vm.running and vm.run_id),
-        "may_start": may_vm(request.user, "VM.PowerMgmt", vm),
-        "function_keys": FUNCTION_KEYS,
+        **screen_context(request, vm),
         "missing": missing,
         "forgets": _forgets(vm),
+        "one_viewer": f"{tickets.ONE_VIEWER} noVNC can.",
         "watch_only": tickets.ONE_VIEWER if request.GET.get("view") == "only" else "",
         "no_viewer": _no_viewer(vm),
     }

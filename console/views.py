@@ -34,7 +34,8 @@ def vm_or_refusal(request: HttpRequest, vmid: int) -> VM:
     return vm
 
 
-def _context(request: HttpRequest, vm: VM) -> dict[str, Any]:
+def screen_context(request: HttpRequest, vm: VM) -> dict[str, Any]:
+    """What every page with a screen or a terminal shows around it."""
     return {
         "vm": vm,
         "tab": "console",
@@ -58,7 +59,7 @@ def _terminal(request: HttpRequest, vm: VM, port: int) -> dict[str, Any]:
     if port >= PORTS:
         raise Http404(f"There is no serial port {port}.")
     missing = "" if port in terminals(vm.options) else f"VM {vm.vmid} has no serial terminal {port}"
-    return {**_context(request, vm), "port": port, "terminal": True, "missing": missing}
+    return {**screen_context(request, vm), "port": port, "terminal": True, "missing": missing}
 
 
 @signed_in
@@ -68,7 +69,7 @@ def vm_console(request: HttpRequest, vmid: int) -> HttpResponse:
     vm = vm_or_refusal(request, vmid)
     port = _shown_port(vm)
     if port is None:
-        return render(request, "console/vm_console.html", _context(request, vm))
+        return render(request, "console/vm_console.html", screen_context(request, vm))
     return render(request, "console/vm_terminal.html", _terminal(request, vm, port))
 
 
@@ -79,7 +80,7 @@ def window(request: HttpRequest, vmid: int) -> HttpResponse:
     vm = vm_or_refusal(request, vmid)
     port = _shown_port(vm)
     if port is None:
-        return render(request, "console/window.html", _context(request, vm))
+        return render(request, "console/window.html", screen_context(request, vm))
     return render(request, "console/window.html", _terminal(request, vm, port))
 
 

@@ -98,7 +98,7 @@ export function clipboard(root, current) {
 }
 
 /* A screenshot by the server, of the whole screen whatever this page shows. Rejects when none comes. */
-export async function pictured(form) {
+async function pictured(form) {
   const response = await fetch(form.dataset.url, { method: "POST", body: new FormData(form), credentials: "same-origin" });
   if (!response.ok || !/\/screenshots\/\d+$/.test(new URL(response.url).pathname)) throw new Error();
   for (let tries = 0; tries < 16; tries++) {
@@ -108,4 +108,15 @@ export async function pictured(form) {
     await new Promise((done) => setTimeout(done, 250));
   }
   throw new Error();
+}
+
+/* Save one; where the server draws none, what `shown` (with a canvas's toBlob) has. */
+export async function screenshot(root, vmid, shown) {
+  const when = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+  const blob = await pictured(root.querySelector("[data-shot]")).catch(() => new Promise((done) => shown.toBlob(done, "image/png")));
+  const anchor = document.createElement("a");
+  anchor.href = URL.createObjectURL(blob);
+  anchor.download = `vm-${vmid}-${when}.png`;
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
 }

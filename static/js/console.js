@@ -2,7 +2,7 @@
 import RFB from "../vendor/novnc-1.7.0/core/rfb.js";
 import { chord, hold, watchTyping } from "./console-keys.js";
 import { Link, remembered } from "./console-link.js";
-import { clipboard, pictured, typing as typingForm } from "./console-text.js";
+import { clipboard, screenshot, typing as typingForm } from "./console-text.js";
 
 const root = document.getElementById("console");
 const find = (selector) => root.querySelector(selector);
@@ -29,18 +29,6 @@ function connect(socket) {
   });
 }
 
-/* The server draws the whole screen; without it, what this page has. */
-async function screenshot() {
-  const when = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-  const shown = rfb;
-  const blob = await pictured(find("[data-shot]")).catch(() => new Promise((done) => shown.toBlob(done, "image/png")));
-  const anchor = document.createElement("a");
-  anchor.href = URL.createObjectURL(blob);
-  anchor.download = `vm-${link.vmid}-${when}.png`;
-  anchor.click();
-  setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
-}
-
 const writable = () => (link.connected && !link.viewOnly ? rfb : null);
 const clip = clipboard(root, writable);
 const acts = {
@@ -51,7 +39,7 @@ const acts = {
     button.setAttribute("aria-pressed", scaled);
     if (rfb) rfb.scaleViewport = scaled;
   },
-  screenshot,
+  screenshot: () => screenshot(root, link.vmid, rfb),
   keyboard: () => typing.focus(),
   ...typingForm(root, link),
   ...clip.acts,

@@ -5,8 +5,10 @@ import { SpiceDisplayConn } from "../vendor/spice-html5-0.2.1/display.js";
 import { SpiceCursorConn } from "../vendor/spice-html5-0.2.1/cursor.js";
 import { SpiceInputsConn, handle_contextmenu, handle_mousedown, handle_mousemove, handle_mouseup, handle_mousewheel } from "../vendor/spice-html5-0.2.1/inputs.js";
 import { Constants } from "../vendor/spice-html5-0.2.1/enums.js";
-import { SpiceMiniData, SpiceMsgChannels, SpiceMsgcKeyDown } from "../vendor/spice-html5-0.2.1/spicemsg.js";
+import { SpiceMiniData, SpiceMsgChannels, SpiceMsgcKeyDown, VDAgentAnnounceCapabilities } from "../vendor/spice-html5-0.2.1/spicemsg.js";
+import { Clipboard } from "./spice-clipboard.js";
 import { Holes } from "./spice-holes.js";
+import { fingers } from "./spice-touch.js";
 import scancodes from "../vendor/novnc-1.7.0/core/input/xtscancodes.js";
 
 /* Without this the client offers to play VP8 and Opus in media elements, which it places by style attributes and
@@ -48,6 +50,13 @@ class Display extends SpiceDisplayConn {
     canvas.addEventListener("mouseup", handle_mouseup);
     canvas.addEventListener("contextmenu", handle_contextmenu);
     canvas.addEventListener("wheel", handle_mousewheel, { passive: false });
+    const event = (more) => ({ preventDefault: () => {}, ...more });
+    fingers(canvas, {
+      move: (place) => handle_mousemove.call(canvas, within(canvas, event(place))),
+      press: (button) => handle_mousedown.call(canvas, event({ button })),
+      release: (button) => handle_mouseup.call(canvas, event({ button })),
+      wheel: (up) => handle_mousewheel.call(canvas, event({ deltaY: up ? -1 : 1 })),
+    }, this.parent.scaled);
     this.holes = new Holes(canvas);
     this.parent.shown(canvas, this.holes);
   }
@@ -70,14 +79,23 @@ function within(canvas, event) {
 export class Screen extends SpiceMainConn {
   /* `shown` gets every new primary surface's canvas, and what is missing on it; `gone` is called once, when the session has ended, with its
      websocket and the close event if there was one (the client's own listener hears of it first and knows no code). */
-  constructor({ uri, token, screen, shown, gone }) {
+  constructor({ uri, token, screen, scaled, shown, pointed, copied, gone }) {
     ticket = token;
     super({ uri, password: "", screen_id: screen, onerror: () => setTimeout(() => this.finish()), onsuccess: () => {} });
-    Object.assign(this, { shown, gone, held: new Set() });
+    Object.assign(this, { scaled, shown, pointed, gone, held: new Set() });
+    this.clipboard = new Clipboard((type, bytes) => this.send_agent_message(type, {
+      buffer_size: () => bytes.length,
+      to_buffer: (whole, at = 0) => new Uint8Array(whole).set(bytes, at),
+    }), copied);
     this.ws.addEventListener("close", (event) => this.finish(event));
   }
 
   process_channel_message(msg) {
+    if (msg.type === Constants.SPICE_MSG_MAIN_AGENT_DATA) {
+      for (const data of this.clipboard.feed(msg.data)) if (!this.clipboard.took(data)) super.process_channel_message({ type: msg.type, data: data.buffer });
+      return true;
+    }
+    if (msg.type === Constants.SPICE_MSG_MAIN_AGENT_DISCONNECTED) this.clipboard.forget();
     if (msg.type !== Constants.SPICE_MSG_MAIN_CHANNELS_LIST) return super.process_channel_message(msg);
     for (const { type, id } of new SpiceMsgChannels(msg.data).channels) {
       const channel = { uri: this.ws.url, parent: this, connection_id: this.connection_id, type, chan_id: id, onerror: () => setTimeout(() => this.finish(), GRACE) };
@@ -91,21 +109,40 @@ export class Screen extends SpiceMainConn {
     return true;
   }
 
+  /* What the client says it can, and the clipboard's texts. */
+  announce_agent_capabilities(request) {
+    const able = [Constants.VD_AGENT_CAP_MOUSE_STATE, Constants.VD_AGENT_CAP_MONITORS_CONFIG, Constants.VD_AGENT_CAP_REPLY, Constants.VD_AGENT_CAP_CLIPBOARD_BY_DEMAND];
+    this.send_agent_message(Constants.VD_AGENT_ANNOUNCE_CAPABILITIES, new VDAgentAnnounceCapabilities(request, able.reduce((bits, each) => bits | 1 << each, 0)));
+  }
+
+  handle_mouse_mode(current, supported) {
+    super.handle_mouse_mode(current, supported);
+    this.pointed(current === Constants.SPICE_MOUSE_MODE_CLIENT);
+  }
+
+  clipboardPasteFrom(text) { this.clipboard.offer(text); }
+
+  /* A key of the keyboard here. */
   key(code, down) {
+    if (!this.send(code, down)) return false;
+    if (down) this.held.add(code); else this.held.delete(code);
+    return true;
+  }
+
+  /* A key as noVNC's connection takes it, by its place; both down and up where `down` is not given. */
+  sendKey(_symbol, code, down) {
+    if (down !== false) this.send(code, true);
+    if (down !== true) this.send(code, false);
+  }
+
+  send(code, down) {
     const value = scan(code, down);
     if (!value || this.inputs?.state !== "ready") return false;
-    if (down) this.held.add(code); else this.held.delete(code);
     const key = new SpiceMsgcKeyDown(), message = new SpiceMiniData();
     key.code = value;
     message.build_msg(down ? Constants.SPICE_MSGC_INPUTS_KEY_DOWN : Constants.SPICE_MSGC_INPUTS_KEY_UP, key);
     this.inputs.send_msg(message);
     return true;
-  }
-
-  /* Press codes in order, let them go in reverse. */
-  chord(codes) {
-    for (const code of codes) this.key(code, true);
-    for (const code of [...codes].reverse()) this.key(code, false);
   }
 
   /* Nothing stays pressed in the guest when the keyboard goes elsewhere. */

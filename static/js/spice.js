@@ -1,11 +1,13 @@
 /* The SPICE console page. What comes from the guest is drawn into a canvas; its pointer is the cursor over it. */
+import { chord, hold, watchTyping } from "./console-keys.js";
 import { address, dialled, Link, remembered } from "./console-link.js";
+import { clipboard, screenshot, typing as typingForm } from "./console-text.js";
 import { Screen } from "./spice-client.js";
 import { look } from "./vnc-look.js";
 
 const root = document.getElementById("console");
 const find = (selector) => root.querySelector(selector);
-const stage = find(".spice-stage");
+const stage = find(".spice-stage"), typing = find("[data-typing]");
 let screen = null, canvas = null, scaled = remembered("scale") !== "no";
 
 /* The second look is for a card whose driver draws by itself: QEMU's own picture of that comes a moment later. */
@@ -18,7 +20,9 @@ class SpiceLink extends Link {
     this.show(false);
     this.lastClose = null;
     const mine = screen = new Screen({
-      uri: address(path), token, screen: "spice-screen",
+      uri: address(path), token, screen: "spice-screen", scaled: () => scaled,
+      pointed: (exactly) => { find("[data-relative]").hidden = exactly; },
+      copied: (text) => clip.heard(text),
       shown: (surface, holes) => {
         if (screen !== mine) return;
         show(surface);
@@ -27,6 +31,7 @@ class SpiceLink extends Link {
       gone: (socket, event) => {
         if (screen !== mine) return;
         screen = null;
+        for (const button of root.querySelectorAll("[data-hold]")) button.setAttribute("aria-pressed", "false");
         this.lastClose = event;
         this.ended(socket);
       },
@@ -74,37 +79,36 @@ function pressed(event) {
   if (screen?.key(event.code, true)) event.preventDefault();
 }
 
-function screenshot() {
-  const when = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-  canvas.toBlob((blob) => {
-    const anchor = document.createElement("a");
-    anchor.href = URL.createObjectURL(blob);
-    anchor.download = `vm-${link.vmid}-${when}.png`;
-    anchor.click();
-    setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
-  }, "image/png");
-}
-
 function scale() {
   stage.dataset.scaled = scaled ? "yes" : "no";
   find("[data-act=scale]").setAttribute("aria-pressed", scaled);
 }
 
+const writable = () => (link.connected ? screen : null);
+const clip = clipboard(root, writable);
 const acts = {
   ...link.acts(),
-  screenshot,
+  screenshot: () => screenshot(root, link.vmid, canvas),
   scale: () => { scaled = !scaled; remembered("scale", scaled ? "yes" : "no"); scale(); },
+  keyboard: () => typing.focus(),
+  ...typingForm(root, link),
+  ...clip.acts,
 };
 
 root.addEventListener("click", (event) => {
   const button = event.target.closest("button, a");
   if (!button || button.getAttribute("aria-disabled") === "true") return;
-  if (button.dataset.keys) {
-    screen?.chord(button.dataset.keys.split(" "));
+  if (button.dataset.keys && screen) {
+    chord(screen, button.dataset.keys.split(" "));
     find("[data-keys-menu]").open = false;
     canvas?.focus({ preventScroll: true });
+  } else if (button.dataset.hold && screen) {
+    const down = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", down);
+    hold(screen, button.dataset.hold, down);
   } else if (button.dataset.act) acts[button.dataset.act]?.(button, event);
 });
 
 scale();
+watchTyping(typing, writable);
 link.start();

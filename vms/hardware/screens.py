@@ -8,6 +8,7 @@ from typing import Any
 from vms.hardware.display import SpiceEnhancements, Vga
 from vms.hardware.parts import Chardev, Device, Flag, Part
 from vms.hardware.plan import Plan
+from vms.hardware.serial import display_of
 
 _DRIVERS = {
     "std": "VGA",
@@ -43,6 +44,11 @@ def no_spice(display: str, *, built: bool) -> str:
 def shares_clipboard(options: Mapping[str, object]) -> bool:
     """Whether a configuration's display shares its clipboard with viewers."""
     return "clipboard=vnc" in str(options.get("vga", "")).split(",")
+
+
+def has_agent_channel(options: Mapping[str, object]) -> bool:
+    """Whether a configuration's display comes with the channel of the guest's SPICE agent."""
+    return shares_clipboard(options) or display_of(options).startswith(CARDS)
 
 
 def console(plan: Plan) -> Iterator[Part]:

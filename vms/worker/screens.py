@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from vms.errors import MonitorError, OutcomeUnknown, StateError
-from vms.hardware.screens import shares_clipboard
+from vms.hardware.screens import has_agent_channel
 from vms.hardware.serial import display_of
 from vms.models import VM
 from vms.qemu.screen import picture_of
@@ -96,7 +96,7 @@ def shows(guest: LiveGuest) -> bool:
 
 async def listened(guest: LiveGuest) -> bool | None:
     """Whether the guest has opened its end of the clipboard's channel; None where it has none."""
-    if guest.monitor is None or not shares_clipboard(guest.record.get("config", {})):
+    if guest.monitor is None or not has_agent_channel(guest.record.get("config", {})):
         return None
     found = await guest.monitor.execute("query-chardev")
     return any(bool(entry.get("frontend-open")) for entry in found if entry.get("label") == "vdagent")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from spicekit import QEMU, SpiceGuest
 from test_console_browser import rows, site, watched  # noqa: F401  (fixtures)
 
+from console.models import KeyCombination
 from vms.models import VM
 
 CHROMIUM = shutil.which("chromium")
@@ -55,9 +57,55 @@ def obeys(page: Page) -> None:
     wait_for("the boot menu", changed, 60)
 
 
+def by_the_keys_menu(page: Page, guest: SpiceGuest) -> None:
+    """The user's own combination, and keys held down while the keyboard gives the last one."""
+    menu = page.locator("[data-keys-menu]")
+
+    def own() -> None:
+        menu.locator("summary").click()
+        menu.get_by_role("button", name="Once more").click()
+        expect(menu.get_by_role("button", name="Once more")).to_be_hidden()
+
+    def toggled(pressed: str) -> None:
+        menu.locator("summary").click()
+        for name in ("Ctrl", "Alt"):
+            button = menu.get_by_role("button", name=name, exact=True)
+            button.click()
+            expect(button).to_have_attribute("aria-pressed", pressed)
+        menu.locator("summary").click()
+
+    def held() -> None:
+        toggled("true")
+        page.locator("#spice-screen canvas").click()
+        wait_for("the keyboard", lambda: page.evaluate(FOCUSED))
+        page.keyboard.press("Delete")
+        toggled("false")
+
+    resets(guest, page, own)
+    resets(guest, page, held)
+    menu.locator("summary").click()
+    expect(menu.get_by_role("link", name="Change them")).to_have_attribute("href", "/console/keys")
+    menu.locator("summary").click()
+
+
+def resets(guest: SpiceGuest, page: Page, press: Callable[[], None]) -> None:
+    """Press until the guest's firmware listens, and does what Ctrl-Alt-Del asks for."""
+    guest.command("query-status")
+    guest.events.clear()
+
+    def heard() -> bool:
+        press()
+        page.wait_for_timeout(200)
+        guest.command("query-status")
+        return any(each.get("event") == "RESET" and each["data"]["guest"] for each in guest.events)
+
+    wait_for("a reset", heard, 60)
+
+
 def test_a_guests_spice_screen(desk: Any, site: str, rows: Any, tmp_path: Path) -> None:  # noqa: F811
     person = desk.person(superuser=True)
     vm = desk.vm(screen=False, options={"vga": "qxl"})
+    KeyCombination.objects.create(user=person.user, label="Once more", keys="ctrl-alt-delete")
     machines = VM.everything.filter(pk=vm.pk)
     folder = desk.home / "run" / "vm" / str(vm.vmid)
     key, guest = person.key, SpiceGuest(folder, runs=True, vnc=True)
@@ -68,6 +116,7 @@ def test_a_guests_spice_screen(desk: Any, site: str, rows: Any, tmp_path: Path) 
             )
             context = browser.new_context(viewport={"width": 1280, "height": 800})
             context.add_cookies([{"name": "sessionid", "value": key, "url": site}])
+            context.route("**/screenshot", lambda route: route.abort())  # no worker is here to draw one
             page = context.new_page()
             complaints = watched(page)
             state = page.get_by_role("toolbar", name="SPICE console").get_by_role("status").first
@@ -80,6 +129,7 @@ def test_a_guests_spice_screen(desk: Any, site: str, rows: Any, tmp_path: Path) 
             expect(page.get_by_role("button", name="Ctrl-Alt-Del")).to_be_focused()
             page.get_by_role("button", name="Ctrl-Alt-Del").click()
             assert guest.event("RESET")["data"]["guest"] is True
+            by_the_keys_menu(page, guest)
 
             expect(page.get_by_role("button", name="Viewer file")).to_have_attribute("aria-disabled", "true")
             page.get_by_role("button", name="Scale").click()
@@ -113,3 +163,69 @@ def test_a_guests_spice_screen(desk: Any, site: str, rows: Any, tmp_path: Path) 
             browser.close()
     finally:
         guest.end()
+
+
+PARTS = """async () => {
+  const { Clipboard } = await import("/static/js/spice-clipboard.js");
+  const { fingers } = await import("/static/js/spice-touch.js");
+  const said = [], heard = [], done = [];
+  const clip = new Clipboard((type, bytes) => said.push([type, ...bytes]), (text) => heard.push(text));
+  const message = (type, ...rest) =>
+    Uint8Array.of(1, 0, 0, 0, type, 0, 0, 0, ...Array(8).fill(0), rest.length, 0, 0, 0, ...rest);
+  const feed = (...parts) => parts.flatMap((part) => clip.feed(part.buffer)).map((each) => clip.took(each));
+  const whole = message(4, 1, 0, 0, 0, 195, 169, 13, 10);
+  const took = [
+    feed(message(6, 1, 0, 0, 0, 0, 2, 0, 0)), feed(message(7, 1, 0, 0, 0)),
+    feed(whole.slice(0, 21), whole.slice(21, 26), whole.slice(26)),
+  ];
+  clip.offer("a\\n");
+  took.push(feed(message(6, 0, 0, 0, 0, 0, 2, 0, 0)), feed(message(8, 1, 0, 0, 0)));
+
+  const canvas = document.createElement("canvas");
+  document.body.append(canvas);
+  const note = (name) => [name, (what) => done.push(name + (what?.clientX ?? what))];
+  const mouse = Object.fromEntries(["move", "press", "release", "wheel"].map(note));
+  let scaled = true;
+  fingers(canvas, mouse, () => scaled);
+  const touch = (type, ...places) => {
+    const touched = ([x, y], identifier) => new Touch({ identifier, target: canvas, clientX: x, clientY: y });
+    const event = new TouchEvent(type, { touches: places.map(touched), cancelable: true });
+    canvas.dispatchEvent(event);
+    return event.defaultPrevented;
+  };
+  const calls = [];
+  const next = () => calls.push(done.splice(0).join(" "));
+  const gesture = (...steps) => { for (const [type, ...places] of steps) touch(type, ...places); next(); };
+  const start = ["touchstart", [5, 5]], second = ["touchstart", [5, 5], [9, 5]], end = ["touchend"];
+  gesture(start, end);
+  gesture(start, ["touchmove", [8, 5]], ["touchmove", [40, 5]], end);
+  gesture(start, second, ["touchend", [5, 5]], end);
+  gesture(second, ["touchmove", [5, 70], [9, 70]], ["touchmove", [5, 39], [9, 39]], end);
+  touch("touchstart", [5, 5]);
+  while (!done.includes("release2")) await new Promise((shown) => setTimeout(shown, 20));
+  touch("touchend"); next();
+  scaled = false;
+  calls.push(touch("touchstart", [5, 5]));
+  return { said, heard, took, calls };
+}"""
+
+
+def test_texts_and_fingers(desk: Any, site: str) -> None:  # noqa: F811
+    """What the page says to a guest's agent and does with touches, byte by byte: no guest here has either."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--touch-events=enabled"]
+        )
+        page = browser.new_page()
+        page.goto(f"{site}/login")
+        found = page.evaluate(PARTS)
+        browser.close()
+    assert found["took"] == [[False], [True], [True], [False], [True]], "capabilities are the client's own"
+    assert found["said"] == [[8, 1, 0, 0, 0], [7, 1, 0, 0, 0], [4, 1, 0, 0, 0, *b"a\r\n"]], (
+        "as Windows ends a line"
+    )
+    assert found["heard"] == ["é\n"]
+    assert found["calls"] == [
+        "move5 press0 release0", "move5 press0 move40 release0", "move5 press2 release2",
+        "wheeltrue wheeltrue wheelfalse", "move5 press2 release2", False,
+    ]  # fmt: skip

@@ -143,3 +143,34 @@ def test_used_tickets_stay_while_their_session_may_want_channels(vm: VM) -> None
     ConsoleTicket.objects.filter(pk=old.pk).update(created=now - timedelta(days=2))
     assert tickets.sweep() == 3
     assert list(ConsoleTicket.objects.all()) == [open_session]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_has_what_novnc_has(vm: VM, name: str) -> None:
+    client, address = signed_in("PVEVMUser"), reverse(name, args=[101])
+    assert client.post(reverse("console:keys"), {"keys": "win-r", "label": "Run"}).status_code == 302
+    page = client.get(address).content.decode()
+    assert 'data-keys="MetaLeft KeyR"' in page
+    for each in (
+        "data-keys-menu",
+        "data-type ",
+        "data-clip-menu",
+        'data-act="keyboard"',
+        "data-shot",
+        "Change them",
+    ):
+        assert each in page, each
+    assert 'View only</span><span class="sr">, not available: SPICE has one viewer at a time' in page
+
+
+def test_the_clipboard_in_words(vm: VM) -> None:
+    client, address = signed_in("PVEVMUser"), reverse("console:clipboard", args=[101])
+
+    def words() -> str:
+        return str(client.get(address, {"screen": "spice"}).json()["words"])
+
+    assert words().startswith(("Asking whether", "Redis")), "a SPICE display has the agent's channel always"
+    VM.objects.update(options={"vga": "qxl,clipboard=vnc"})
+    assert "set to VNC, so the noVNC console has it" in words()
+    VM.objects.update(status=VM.Status.STOPPED)
+    assert words() == "The guest is not running."
