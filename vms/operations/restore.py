@@ -19,7 +19,7 @@ from vms.errors import AccessError, ConfigError, StateError, StorageError, VMErr
 from vms.models import VM, Node, Task, Volume
 from vms.models.configuration import save_config, size_text
 from vms.models.notes import note_work
-from vms.operations import mirror, restoreplan, restorevolumes
+from vms.operations import mirror, restoreplan, restoresnaps, restorevolumes
 from vms.operations.archivefile import present_backup, reading
 from vms.operations.backuprights import require_backup
 from vms.operations.base import Context, Operation, Params, operation, parse_params, submit
@@ -32,7 +32,7 @@ from vms.operations.drives import driver_of
 from vms.operations.memory import to_the_end
 from vms.operations.protection import check_protection, note_owner
 from vms.operations.restoreplan import Plan
-from vms.operations.restorevolumes import DONE, GONE, Made
+from vms.operations.restorevolumes import DONE, GONE, SHOTS, Made
 from vms.operations.start import came_up
 from vms.operations.volumes import keep_volume
 from vms.qemu.diskserver import end_left
@@ -53,7 +53,9 @@ class RestoreParams(Params):
         "Storage", max_length=63, help="Where all its disks go; without it each goes where it was."
     )
     force: bool | None = opt(
-        "Overwrite", default=False, help="Replace the VM that has this number; it has to be stopped."
+        "Overwrite",
+        default=False,
+        help="Replace the VM that has this number, its snapshots too; it has to be stopped.",
     )
     unique: bool | None = opt(
         "Unique", default=False, help="Give it new MAC addresses and a new UUID, as a copy of the VM needs."
@@ -130,12 +132,6 @@ class Restore(Operation):
             raise StateError(f"unable to restore VM {vm.vmid} - vm is running", hint="Stop it first.")
         check_protection(vm, f"VM {vm.vmid}")
         check_bases(vm)
-        names = ", ".join(vm.snapshots.order_by("pk").values_list("name", flat=True)[:9])
-        if names:
-            raise StateError(
-                f"VM {vm.vmid} has snapshots, which lie in the disks that would go: {names}",
-                hint="Delete them first, or restore under another number.",
-            )
         if vm.vmstate_id is not None:
             raise StateError(f"VM {vm.vmid} keeps saved memory.", hint="Discard it first.")
 
@@ -157,6 +153,7 @@ class Restore(Operation):
         await to_the_end(settle(ctx, plan, made))
         await ctx.progress(None, "")
         await restorevolumes.free_old(ctx, plan.gone)
+        await restoresnaps.remove_shots(ctx, plan.shots)
         await finish(ctx)
 
     async def resume(self, ctx: Context) -> None:
@@ -165,6 +162,7 @@ class Restore(Operation):
         if vm.stage == VM.Stage.DEFINED and vm.draft.get(DONE) == ctx.task.pk:
             await end_left(restorevolumes.folder(ctx))
             await restorevolumes.free_old(ctx, list(vm.draft[GONE]))
+            await restoresnaps.remove_shots(ctx, list(vm.draft[SHOTS]))
             ctx.at_end(partial(note_work, vm, {}))
             if ctx.params.start and await came_up(ctx) == VM.Status.STOPPED:
                 await ctx.services.clean(vm.vmid)
@@ -188,6 +186,7 @@ async def planned(ctx: Context, backup: Volume, manifest: Any, conf: bytes) -> P
 
     def make(formats: Mapping[str, tuple[str, ...]]) -> Plan:
         plan = restoreplan.plan_of(ctx.vm, manifest, conf, ctx.params, formats)
+        restoresnaps.plan_snapshots(plan, ctx.vm)
         restoreplan.authorise(ctx.user, ctx.vm, plan)
         return plan
 
@@ -228,10 +227,11 @@ def define(vm: VM, plan: Plan, made: Made, task: Task) -> None:
             keep_volume(piece.storage, vm.node, volume)
             mapping[piece.slot] = piece.with_volume(volume.volid, size_text(volume.size))
         values: dict[str, Any] = {
-            "stage": VM.Stage.DEFINED, "draft": {GONE: plan.gone, DONE: task.pk}, "foreign": dict(plan.kept),
-            "pending": {}, "parent": None, "seed": {}, "launch": {}, "agent": {},
+            "stage": VM.Stage.DEFINED, "draft": {GONE: plan.gone, SHOTS: plan.shots, DONE: task.pk},
+            "foreign": dict(plan.kept), "pending": {}, "parent": None, "seed": {}, "launch": {}, "agent": {},
         }  # fmt: skip
         VM.everything.filter(pk=vm.pk).update(**values)
+        vm.snapshots.all().delete()
         save_config(vm, mapping)
         note_owner(vm, task.username, "as it was in its backup")
         mirror.schedule(vm)

@@ -60,13 +60,15 @@ class Piece:
 @dataclass(kw_only=True)
 class Plan:
     """One restore. ``mapping`` is the configuration that comes of it, without the drives of ``pieces``;
-    ``gone`` the volumes that are freed once it is there; ``notes`` what the log says, ``warnings`` too."""
+    ``gone`` the volumes that are freed once it is there, ``shots`` the snapshots (volume, name) that disks
+    which stay are rid of then; ``notes`` what the log says, ``warnings`` too."""
 
     manifest: Manifest
     mapping: dict[str, str]
     kept: Mapping[str, str] = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    shots: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

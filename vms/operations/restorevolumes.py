@@ -29,9 +29,9 @@ from vms.tasks.queue import ONLY_FOR
 Made = dict[str, storage_base.Volume]
 """Drive → its new volume."""
 
-BEFORE, STORAGES, GONE, DONE = "volumes_before", "storages", "gone", "restored"
+BEFORE, STORAGES, GONE, SHOTS, DONE = "volumes_before", "storages", "gone", "shots", "restored"
 """What the VM's row remembers: the volumes that were there and where new ones are made; and, once the restore
-is done, the old volumes that are still to be freed and which task it was."""
+is done, the old volumes and snapshots that are still to be freed and which task it was."""
 
 
 def folder(ctx: Context) -> Path:

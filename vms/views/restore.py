@@ -115,6 +115,8 @@ def asked(
         "places": places(request.user, where(volume)), "no_place": place_refusal(request.user, there),
         "reason": row.reason or new_refusal(request.user),
     }  # fmt: skip
+    if row.vm is not None:
+        context["shots"] = list(row.vm.snapshots.order_by("pk").values_list("name", flat=True))
     try:
         manifest, _ = head_of(volume, this_node())
         context |= {"manifest": manifest, "parts": parts(manifest)}

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from vms.models import VM, AuditEntry, BackupJob, Disk, Pool, Task, Volume
+from vms.models import VM, AuditEntry, BackupJob, Disk, Pool, Snapshot, Task, Volume
 from vms.models.configuration import config_of, save_config
 
 pytestmark = pytest.mark.django_db
@@ -223,6 +223,11 @@ def test_in_place_wants_its_number_typed(scene: Scene, boss: Client, backup: Cal
     row = backup()
     address = f"/backups/{row.pk}/restore"
     assert "In place of VM 101" in text_of(boss.get(address))
+    assert "Snapshots" not in text_of(boss.get(address))
+    Snapshot.objects.create(vm=scene.vm, name="before-upgrade")
+    warned = text_of(boss.get(address))
+    assert "before-upgrade" in warned
+    assert "is removed for good: the backup holds none" in warned
     for typed in ("", "102"):
         text = text_of(boss.post(address, {"how": "place", "confirm": typed, "newid": "300"}), 422)
         assert "type 101 to confirm" in text
