@@ -6,11 +6,14 @@ Where this machine mounts nothing the same is done on a plain folder, whose raw 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from clonekit import clone, made
-from enginekit import Engine
+from enginekit import Engine, until
+from faultkit import deaths
 from guestkit import grounds
+from snapkit import ask as qmp
 from snapkit import lines
 from storagekit import BASE, paint, painted
 
@@ -33,7 +36,8 @@ def fast_folder() -> Iterator[tuple[str, bool]]:
 def fast(engine: Engine, fast_folder: tuple[str, bool]) -> Storage:
     path, shares = fast_folder
     kind = "btrfs" if shares else "dir"
-    return Storage.objects.create(name="fast", kind=kind, path=path, content=["images", "iso"])
+    row = {"kind": kind, "path": path, "content": ["images", "iso"]}
+    return Storage.objects.update_or_create(name="fast", defaults=row)[0]
 
 
 def test_a_life_on_a_file_system_that_shares_blocks(engine: Engine, fast: Storage) -> None:
@@ -66,6 +70,32 @@ def test_a_life_on_a_file_system_that_shares_blocks(engine: Engine, fast: Storag
     for one in VM.objects.order_by("template", "vmid"):
         assert engine.end(engine.submit("qmdestroy", one, now="1")).status == "ok"
     assert not Volume.objects.filter(storage=fast).exists()
+
+
+def test_killed_while_it_is_copied_by_sharing_blocks(engine: Engine, fast: Storage, tmp_path: Path) -> None:
+    """The source goes on, also where it stood still for the copy; of the clone there is all or nothing."""
+    runs = {key: text for key, text in BASE.items() if key != "freeze"}
+    vm = engine.draft(runs | {"scsi0": "fast:0.0625,format=qcow2"}, 100)
+    engine.do("qmcreate", vm, 60)
+    engine.do("qmstart", vm, 60)
+    copied = ("still", "scsi0 copied")
+    if fast.kind != "btrfs":
+        copied = ("scsi0 made", "scsi0 mirrored", "still", "cut loose")
+    ask = lambda: clone(engine, vm, 101)  # noqa: E731
+    names = ("source read", *copied, "defined")
+    for border, task in deaths(engine, "qmclone", names, tmp_path / "steps", ask):
+        engine.status(vm, "running")
+        assert qmp(engine, 100, "query-status")["status"] == "running", border
+        if border == "defined":
+            assert task.status == "ok", task.message
+            removed = engine.submit("qmdestroy", VM.objects.get(vmid=101), now="1")
+            assert engine.end(removed).status == "ok"
+        else:
+            assert "Nothing of it is left" in task.message, border
+        assert [one.vmid for one in VM.everything.all()] == [100], border
+        rows = Volume.objects.filter(storage=fast, vmid=101)
+        until(lambda: not rows.exists(), f"no row is left: {border}")
+        assert not list(Path(fast.path).rglob("*vm-101-*")), border
 
 
 def test_a_storage_that_is_no_mount_point_is_never_written_to(engine: Engine) -> None:
