@@ -19,6 +19,7 @@ from vms.models.promised import promised
 from vms.operations.base import submit_on
 from vms.operations.volumes import remove_iso
 from vms.views.backups import storage_backups
+from vms.views.diskimages import storage_images
 from vms.views.doors import signed_in, storage_or_404, this_node
 from vms.views.echo import echo, echo_refusal
 
@@ -65,7 +66,7 @@ def storage(request: HttpRequest, name: str) -> HttpResponse:
         "promised": promised(this_node()).get(row.pk, 0),
         "define_reason": "" if access.may(request.user, "Datastore.Allocate", "/storage") else "hidden",
     }
-    context |= storage_backups(request, row)
+    context |= storage_images(request, row) | storage_backups(request, row)
     part = request.GET.get("part") == "content"
     return render(request, "vms/_storage_content.html" if part else "vms/storage.html", context)
 
@@ -102,7 +103,7 @@ def rescan(request: HttpRequest, name: str) -> HttpResponse:
 @signed_in
 @require_POST
 def delete(request: HttpRequest, name: str) -> HttpResponse:
-    """Delete an ISO (form field ``volume``: its row's number). One that a VM uses stays."""
+    """Delete an ISO or a disk image (form field ``volume``: its row's number). One that a VM uses stays."""
     row = storage_or_404(request, name)
     given = request.POST.get("volume", "")
     if not (given.isascii() and given.isdigit() and len(given) < 19):

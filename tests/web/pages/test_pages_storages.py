@@ -137,6 +137,31 @@ def test_a_block_storage_leaves_no_choice_of_format(operator: Client, scene: Sce
     assert "holds raw disks only" in page
 
 
+def test_disk_images_are_told_and_those_in_no_drive_removed(operator: Client, scene: Scene) -> None:
+    orphan = Volume.objects.create(
+        storage=scene.storage, node=scene.node, name="400/vm-400-disk-0.raw", content="images", format="raw",
+        size=GIB, vmid=400,
+    )  # fmt: skip
+    page = operator.get("/storage/local").content.decode()
+    mine, other = page.index("vm-101-disk-0.qcow2"), page.index("vm-400-disk-0.raw")
+    row = page[mine:other]
+    assert "web-01" in row
+    assert "scsi0" in row
+    assert "32 GiB" in row
+    assert "Remove" not in row
+    assert "no such VM" in page[other:]
+    assert f'name="volume" value="{orphan.pk}"' in page[other:]
+    assert operator.post("/storage/local/delete", {"volume": orphan.pk}).status_code == 302
+    assert Task.objects.get(type="imgdel").params == {"volume": "local:400/vm-400-disk-0.raw"}
+    bob = signed_in(person("bob", storage="PVEDatastoreUser", vms__999="PVEVMUser"))
+    text = bob.get("/storage/local").content.decode()
+    assert "vm-101-disk-0" not in text
+    assert "vm-400-disk-0" not in text
+    assert "2 more of VMs that you may not see" in text
+    refused = bob.post("/storage/local/delete", {"volume": orphan.pk}, headers={"HX-Request": "true"})
+    assert refused.status_code == 403
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_kind_has_its_form(operator: Client, kind: str) -> None:
     page = operator.get(f"/storages/add?kind={kind}")
