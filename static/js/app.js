@@ -43,13 +43,26 @@
       for (const open of menus()) { open.open = false; open.querySelector("summary").focus(); }
       drawer(false);
     }
-    if (!menu?.open || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
+    if (!menu?.open || event.target.matches("input, textarea, select")) return;
+    const items = [...menu.querySelectorAll(".menu-item")], at = items.indexOf(document.activeElement);
+    const to = { ArrowDown: at + 1, ArrowUp: at < 0 ? -1 : at - 1, Home: 0, End: -1 }[event.key];
+    if (to === undefined) return;
     event.preventDefault();
-    const items = [...menu.querySelectorAll(".menu-item")];
-    const step = event.key === "ArrowDown" ? 1 : -1;
-    items[(items.indexOf(document.activeElement) + step + items.length) % items.length]?.focus();
+    items.at(to === items.length ? 0 : to)?.focus();
   });
 
+  // A menu opens where there is room: leftwards at the right edge, upwards at the lower one.
+  document.addEventListener("toggle", (event) => {
+    const menu = event.target, list = menu.matches?.("details.menu") && menu.open && menu.querySelector(".menu-list");
+    if (!list) return;
+    menu.classList.remove("is-up", "is-left");
+    const shown = (menu.closest("main, dialog") ?? document.documentElement).getBoundingClientRect(), head = menu.getBoundingClientRect();
+    let box = list.getBoundingClientRect();
+    if (box.right > shown.right && head.right - box.width >= shown.left) menu.classList.add("is-left");
+    if (box.bottom > shown.bottom && head.top - box.height >= shown.top) menu.classList.add("is-up");
+    box = list.getBoundingClientRect();
+    if (box.bottom > shown.bottom) list.scrollIntoView({ block: "nearest" });
+  }, true);
   // A form in a menu that went through has done its work.
   document.addEventListener("htmx:afterRequest", (event) => {
     const menu = event.target.closest?.("form")?.closest("details.menu");

@@ -34,7 +34,9 @@
     });
     dialog.querySelectorAll("[data-confirm]").forEach(arm);
     dialog.showModal();
-    (dialog.querySelector("[autofocus]") ?? dialog.querySelector("input:not([type=hidden]), select, textarea, button"))?.focus();
+    // Enter, pressed by habit, must not remove anything: where a danger is all there is to press, Cancel comes first.
+    const first = dialog.querySelector("[autofocus]") ?? dialog.querySelector("input:not([type=hidden]), select, textarea, button");
+    (first?.matches(".btn-danger:not([autofocus])") ? dialog.querySelector(".dialog-foot [data-close]") ?? first : first)?.focus();
   });
 
   // Its form went through: the dialog has done its work, unless the answer is shown in it (data-stays).

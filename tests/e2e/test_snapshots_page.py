@@ -61,6 +61,7 @@ def test_taken_gone_back_to_and_removed(operator: Page, machine: int) -> None:
     expect(row(page, "with-memory").get_by_role("button", name="Roll back")).to_be_enabled(timeout=SLOW)
     row(page, "second").get_by_label("More about second").click()
     row(page, "second").get_by_role("menuitem", name="Remove").click()
+    expect(dialog.get_by_role("link", name="Cancel")).to_be_focused()
     dialog.get_by_role("button", name="Remove").click()
     expect(row(page, "second")).to_have_count(0, timeout=SLOW)
     names = [" ".join(text.split()) for text in page.locator(".snap .name").all_inner_texts()]

@@ -175,7 +175,7 @@ class Disks(Plugged):
         super().shape(fields, values, slot)
         if "import-from=" in self.mapping[slot]:
             hide(fields, "size")
-            fields["storage"].label = "Target Storage"
+            fields["storage"].label = "Target storage"
         else:
             hide(fields, "import_storage", "image")
         only = self.draft.offers.only_format(values.get("storage", ""))

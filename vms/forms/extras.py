@@ -35,7 +35,7 @@ class Extras:
         why="The lowest free one, kept for you while this draft exists.",
     )
     pool: str | None = opt(
-        "Resource Pool",
+        "Resource pool",
         help="A group of machines that rights are given on together.",
         otherwise="In a pool, everybody with rights on the pool gets them on this machine.",
         why="None: only rights on the machine itself count.",
@@ -45,7 +45,7 @@ class Extras:
         labels={
             "iso": "Use CD/DVD disc image file (iso)",
             "cloud": "Use a cloud image, set up by cloud-init",
-            "cdrom": "Use physical CD/DVD Drive",
+            "cdrom": "Use physical CD/DVD drive",
             "none": "Do not use any media",
         },
         help="What the machine is made from: a disc to install from, or a ready system on its disk.",
@@ -134,19 +134,19 @@ class Extras:
         why="The lowest free place.",
     )
     controller: str | None = opt(
-        "SCSI Controller",
+        "SCSI controller",
         help="The card the SCSI disks hang on: one choice for the whole machine.",
         otherwise="'VirtIO SCSI single' gives each disk a thread of its own.",
         why="What the chosen guest system drives best.",
     )
     import_storage: str | None = opt(
-        "Import Storage",
+        "Import storage",
         help="Where the image lies that this disk is made from.",
         otherwise="Another storage shows its own images.",
         why="The first storage that holds images to import.",
     )
     image: str | None = opt(
-        "Select Image",
+        "Select image",
         help="The disk begins as a copy of this image; the image itself stays as it is.",
         otherwise="An image of another system boots that system.",
         why="The first one on the storage.",
@@ -180,7 +180,7 @@ class Extras:
         why="Follows sockets and cores.",
     )
     ballooning: bool | None = opt(
-        "Ballooning Device",
+        "Ballooning device",
         default=True,
         help="A device through which the guest can give memory back, and tell how much it uses.",
         otherwise="Off, the memory graph cannot show what the guest really uses.",

@@ -45,7 +45,7 @@ class Memory(Panel):
             return {"balloon": f"{least} MiB is more than the memory of {memory} MiB."}
         if int(least) < 1:
             return {
-                "balloon": "0 would remove the device; untick Ballooning Device instead, or write 1 or more."
+                "balloon": "0 would remove the device; untick Ballooning device instead, or write 1 or more."
             }
         return {}
 

@@ -60,7 +60,7 @@ class Own:
         why="No default: only you know.",
     )  # fmt: skip
     identity: Literal["keep", "new", "none"] | None = opt(
-        "VM Generation ID", labels={"keep": "Keep it", "new": "Make a new one", "none": "None"},
+        "VM generation ID", labels={"keep": "Keep it", "new": "Make a new one", "none": "None"},
         help="A number that changes when the machine was copied or rolled back, so that the guest notices.",
         otherwise="Without it a cloned domain controller may confuse its partners.",
         why="A random one is made at creation.",

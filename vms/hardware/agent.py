@@ -14,7 +14,7 @@ class Agent(PropertyString):
     """How the node talks to the agent in the guest."""
 
     enabled: bool | None = opt(
-        "Qemu Agent",
+        "QEMU agent",
         short=True,
         default=False,
         help="Talk to an agent in the guest: it shuts down cleanly, reports IP addresses, calms disks.",

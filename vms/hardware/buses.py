@@ -174,7 +174,7 @@ class ControllerOptions:
     """The kind of SCSI controller."""
 
     scsihw: SCSIHW | None = opt(
-        "SCSI Controller",
+        "SCSI controller",
         default="lsi",
         labels={
             "lsi": "LSI 53C895A",

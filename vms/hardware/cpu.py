@@ -244,7 +244,7 @@ class CpuOptions:
         why="Off by default; it helps only guests that span the node's sockets, and memory hotplug.",
     )
     kvm: bool | None = opt(
-        "KVM hardware virtualization",
+        "KVM hardware virtualisation",
         default=True,
         help="Run the guest's instructions directly on the node's CPU.",
         otherwise="Off, every instruction is translated, roughly ten to thirty times slower.",

@@ -64,14 +64,14 @@ class Audio(PropertyString):
     """A sound card."""
 
     device: Literal["ich9-intel-hda", "intel-hda", "AC97"] = opt(
-        "Audio Device",
+        "Audio device",
         required=True,
         help="The kind of sound card the guest sees.",
         otherwise="AC97 is for old systems; Intel HD is what current ones expect.",
         why="No default.",
     )
     driver: Literal["spice", "none"] | None = opt(
-        "Backend Driver",
+        "Backend driver",
         default="spice",
         help="Where the sound goes.",
         otherwise="'none' plays into nothing, but the guest is content.",
@@ -252,7 +252,7 @@ class ExtraOptions:
         why="None by default; current kernels manage without.",
     )
     audio0: str | None = opt(
-        "Audio Device",
+        "Audio device",
         help="A sound card.",
         otherwise="Without it the guest is silent.",
         why="None by default: servers make no sound.",

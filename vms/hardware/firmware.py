@@ -16,7 +16,7 @@ class EfiDisk(PropertyString):
     """The small disk that keeps the UEFI variables."""
 
     file: str = opt(
-        "EFI Storage",
+        "EFI storage",
         required=True,
         short=True,
         aliases=("volume",),
@@ -35,7 +35,7 @@ class EfiDisk(PropertyString):
         why="New machines are made with '4m', which current firmware needs.",
     )
     pre_enrolled_keys: bool | None = opt(
-        "Pre-Enroll keys",
+        "Pre-enroll keys",
         key="pre-enrolled-keys",
         default=False,
         help="Put Microsoft's and the distributions' Secure Boot keys in at creation.",

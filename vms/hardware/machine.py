@@ -255,7 +255,7 @@ class MachineOptions:
         why="A random UUID is made at creation, the rest is empty.",
     )
     vmgenid: str | None = opt(
-        "VM Generation ID",
+        "VM generation ID",
         check=vmgenid,
         hidden=True,
         help="A number that changes when the machine was copied or rolled back, so that the guest notices.",

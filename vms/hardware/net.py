@@ -77,7 +77,7 @@ class Net(PropertyString):
         why="The node's first bridge; without one, user-mode networking, which works on every box.",
     )
     tag: int | None = opt(
-        "VLAN Tag",
+        "VLAN tag",
         minimum=1,
         maximum=4094,
         placeholder="no VLAN",

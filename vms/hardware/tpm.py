@@ -16,7 +16,7 @@ class TpmState(PropertyString):
     """The small disk that keeps the TPM's secrets."""
 
     file: str = opt(
-        "TPM Storage",
+        "TPM storage",
         required=True,
         short=True,
         aliases=("volume",),

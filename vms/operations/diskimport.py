@@ -52,7 +52,7 @@ class ImportParams(Params):
         "Image", required=True, max_length=512,
         help="An image of a storage's library, such as local:import/debian.qcow2.",
     )  # fmt: skip
-    storage: str = opt("Target Storage", required=True, max_length=63, help="Where the new disk lies.")
+    storage: str = opt("Target storage", required=True, max_length=63, help="Where the new disk lies.")
     format: Literal["raw", "qcow2"] | None = opt(
         "Format", labels={"raw": "Raw disk image (raw)", "qcow2": "QEMU image format (qcow2)"},
         help="The format of the new disk; empty: qcow2.",

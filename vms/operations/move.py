@@ -46,7 +46,7 @@ class MoveParams(Params):
 
     disk: str = opt("Disk", required=True, max_length=12, help="The disk's key, such as scsi0 or unused0.")
     storage: str | None = opt(
-        "Target Storage", max_length=63, help="The storage to move it to; empty: the one it lies on."
+        "Target storage", max_length=63, help="The storage to move it to; empty: the one it lies on."
     )
     format: Literal["raw", "qcow2"] | None = opt(
         "Format", labels={"raw": "Raw disk image (raw)", "qcow2": "QEMU image format (qcow2)"},

@@ -255,7 +255,7 @@ def test_cpu(hand: Hand, fields: dict[str, str], field: str, words: str) -> None
         ({"memory__current": "8"}, "memory.current", "below the smallest allowed value, 16 MiB"),
         ({"memory__current": "99999999"}, "memory.current", "above the largest"),
         ({"balloon": "4096"}, "balloon", "4096 MiB is more than the memory of 2048 MiB"),
-        ({"balloon": "0"}, "balloon", "untick Ballooning Device"),
+        ({"balloon": "0"}, "balloon", "untick Ballooning device"),
     ],
 )
 def test_memory(hand: Hand, fields: dict[str, str], field: str, words: str) -> None:

@@ -126,7 +126,7 @@ def test_rights_are_named_where_they_are_missing(storage: Storage, hand_of: Call
     assert hand.config["net0"] == "virtio,firewall=1"
     hand.next(arch="aarch64")
     assert "arch" not in hand.config
-    assert "Use physical CD/DVD Drive" not in hand.html
+    assert "Use physical CD/DVD drive" not in hand.html
     assert "Sys.Console" in hand.html
     hand.next(medium="cdrom")
     assert hand.tab == "os"

@@ -34,7 +34,7 @@ def test_import_adds_a_disk_made_from_an_image(hand: Hand, images: list[Volume])
     assert hand.url.endswith("?slot=scsi1")
     assert hand.config["scsi1"] == "local:0,format=qcow2,import-from=local:import/debian-12.qcow2,iothread=1"
     assert 'name="size"' not in hand.html
-    assert "Target Storage" in hand.html
+    assert "Target storage" in hand.html
     assert "debian-12.qcow2 (qcow2, 2 GiB)" in hand.html
     hand.press("save", image="local:import/ubuntu.raw", bus="virtio")
     assert hand.config["virtio0"].startswith("local:0,")
