@@ -22,6 +22,10 @@ from console.tickets import digest
 from vms.models import VM, AclEntry, Node
 
 pytestmark = pytest.mark.django_db
+VIEWER_KEYS = {
+    "type", "host", "tls-port", "password", "ca", "host-subject", "delete-this-file", "title",
+    "secure-attention", "toggle-fullscreen", "release-cursor",
+}  # fmt: skip
 PAGES = ("console:spice", "console:spice_window")
 
 
@@ -78,6 +82,8 @@ def test_the_viewer_file(vm: VM, allowed: Path) -> None:
     assert answer.headers["Content-Disposition"] == 'attachment; filename="vm-101.vv"'
     assert "no-store" in answer.headers["Cache-Control"]
     lines = dict(line.split("=", 1) for line in answer.content.decode().splitlines()[1:])
+    assert set(lines) == VIEWER_KEYS
+    assert (lines["type"], lines["delete-this-file"], lines["title"]) == ("spice", "1", "101 (web-01)")
     assert (lines["host"], lines["tls-port"]) == ("localhost", "61000"), "as the browser calls us"
     row = ConsoleTicket.objects.get()
     assert (row.kind, row.digest, row.run_id) == ("viewer", digest(lines["password"]), vm.run_id)
