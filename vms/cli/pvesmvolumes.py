@@ -61,11 +61,13 @@ def prune(options: argparse.Namespace) -> int:
     from vms.config import retention
     from vms.models import Volume
     from vms.operations.base import submit_on
-    from vms.operations.prune import judged
+    from vms.operations.prune import judged, rules_of
 
     words = [options.prune_backups] if options.prune_backups else []
     words += [f"keep-{name}={given}" for name in KEEP if (given := getattr(options, f"keep_{name}"))]
-    rules = ",".join(words)
+    from vms.cli.pvesm import storage
+
+    rules = rules_of(storage(options.storage), ",".join(words))
     if not rules:
         raise ConfigError(retention.KEY, "is missing: say what stays, for example --keep-last 3")
     keep = retention.parse(rules)

@@ -17,7 +17,10 @@ from vms.models.configuration import with_parts
 from vms.operations.base import OPERATIONS, parse_params, submit
 
 TYPE = "vzdump"
-IGNORED = ("quiet", "ionice", "zstd", "lockwait", "mailnotification", "notification-mode")
+IGNORED = (
+    "quiet", "ionice", "zstd", "lockwait", "mailto", "mailnotification", "notification-mode", "pigz",
+    "performance", "tmpdir", "stdexcludes",
+)  # fmt: skip
 """Options of PVE's that scripts give and that mean nothing here: accepted and said once."""
 
 

@@ -66,6 +66,14 @@ def parse(text: str, key: str = KEY) -> Keep:
     return Keep.parse(text, key) if text.strip() else Keep()
 
 
+def canonical(text: str) -> str:
+    """The rules in their canonical text. Raises :class:`ValueError` with a sentence."""
+    try:
+        return parse(text).format()
+    except ConfigError as error:
+        raise ValueError(f"{error.part}: {error.text}" if error.part else error.text) from None
+
+
 @dataclass(frozen=True)
 class Copy:
     """A backup of one VM, as far as retention looks at it. ``made`` is aware."""

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from vms import access
 from vms.backup.archive import ArchiveWriter
-from vms.config import backupnotes
+from vms.config import backupnotes, retention
 from vms.errors import QemuError, StateError, StorageError, VMError
 from vms.models import VM
-from vms.operations import backupplan, backupread, backupwrite, freeze, prune
+from vms.operations import backupplan, backupread, backupwrite, freeze
 from vms.operations.backupplan import Plan
 from vms.operations.backupread import Reading
 from vms.operations.backupsettle import settle_left
@@ -68,8 +68,9 @@ class BackupParams(Params):
         "Protected", default=False, help="Neither retention nor a person removes it."
     )
     prune_backups: str | None = opt(
-        "Retention", key="prune-backups", max_length=200, check=prune.rules,
-        help="What stays of this VM's backups on the storage: keep-last=3,keep-daily=7.",
+        "Retention", key="prune-backups", max_length=200, check=retention.canonical,
+        help="What stays of this VM's backups on the storage: keep-last=3,keep-daily=7. Without it the "
+        "storage's own rules hold.",
     )  # fmt: skip
     remove: bool | None = opt(
         "Prune", default=True, help="Remove what retention does not keep, once the backup is there."

@@ -14,7 +14,6 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from vms import access
-from vms.config import retention
 from vms.errors import NotFound, StateError, VMError
 from vms.models import VM, BackupJob, Node, Task
 from vms.operations.base import Context, NodeOperation, Params, operation, submit
@@ -72,7 +71,7 @@ def child_params(job: BackupJob) -> dict[str, str]:
         params["bwlimit"] = str(job.limit)
     if job.notes:
         params["notes-template"] = job.notes
-    if not retention.parse(job.keep).everything:
+    if job.keep:
         params["prune-backups"] = job.keep
     if job.fleecing is not None:
         params["fleecing"] = f"enabled=1,storage={job.fleecing.name}"

@@ -164,9 +164,10 @@ async def settle(ctx: Context, storage: Storage, name: str) -> None:
 
 
 async def make_room(ctx: Context, storage: Storage) -> None:
-    """Remove older backups of the VM that no rule keeps."""
-    if ctx.params.prune_backups and ctx.params.remove is not False:
+    """Remove older backups of the VM that no rule keeps, the task's or else the storage's."""
+    rules = prune.rules_of(storage, ctx.params.prune_backups)
+    if rules and ctx.params.remove is not False:
         try:
-            await prune.prune(ctx, storage, retention.parse(ctx.params.prune_backups), ctx.vm.vmid)
+            await prune.prune(ctx, storage, retention.parse(rules), ctx.vm.vmid)
         except VMError as error:
             await ctx.warn(f"older backups were not looked through: {error}")

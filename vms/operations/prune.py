@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from vms.config import retention
 from vms.config.retention import Copy, Decision, Keep
-from vms.errors import ConfigError, NotFound, StorageError
+from vms.errors import NotFound, StorageError
 from vms.models import Node, Storage, Volume
 from vms.operations.backuprights import PRIVILEGE, require_handling
 from vms.operations.base import Context, NodeOperation, Params, operation
@@ -27,12 +27,9 @@ def zone() -> tzinfo:
     return timezone.get_default_timezone()
 
 
-def rules(text: str) -> str:
-    """The rules of retention in their canonical text. Raises :class:`ValueError` with a sentence."""
-    try:
-        return retention.parse(text).format()
-    except ConfigError as error:
-        raise ValueError(f"{error.part}: {error.text}" if error.part else error.text) from None
+def rules_of(storage: Storage, given: str | None) -> str:
+    """The rules that hold for a backup made on ``storage``: those ``given``, else the storage's own."""
+    return given or str(storage.options.get(retention.KEY) or "")
 
 
 def judged(rows: Iterable[Volume], keep: Keep) -> list[tuple[Volume, Decision]]:
@@ -104,7 +101,7 @@ class PruneParams(Params):
 
     storage: str = opt("Storage", required=True, max_length=63, help="Where the backups lie.")
     keep: str = opt(
-        "Keep", key=retention.KEY, required=True, max_length=200, check=rules,
+        "Keep", key=retention.KEY, required=True, max_length=200, check=retention.canonical,
         help="keep-last=3,keep-daily=7: what stays. Protected ones always do.",
     )  # fmt: skip
     vmid: int | None = opt("VM ID", minimum=100, maximum=999_999_999, help="Only this VM's; all without it.")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from vms.config import retention
 from vms.errors import ConfigError, ConfigErrors
 from vms.schema.option import opt, option_table, options_of
 from vms.storage.base import DiskFormat, Storage
@@ -35,6 +36,15 @@ def absolute(text: str) -> str:
     return text.rstrip("/") or "/"
 
 
+def _retention() -> Any:
+    """What every kind that holds backups can say of them."""
+    return opt(
+        "Backup retention", key=retention.KEY, check=retention.canonical, max_length=200, advanced=True,
+        placeholder="keep-last=3,keep-daily=7",
+        help="What stays of each VM's backups here when neither a job nor a command says so; empty: all.",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class DirOptions:
     """A folder."""
@@ -43,6 +53,7 @@ class DirOptions:
         "Directory", required=True, check=absolute, max_length=500, placeholder="/srv/images",
         help="The folder the volumes lie in, the same on every node. It is made when its parent exists.",
     )  # fmt: skip
+    prune_backups: str | None = _retention()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,7 @@ class MountedOptions:
         "Mount point", check=absolute, max_length=500, advanced=True,
         help="Where it is mounted, when the path above is a folder on it; empty: the path itself.",
     )  # fmt: skip
+    prune_backups: str | None = _retention()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +81,7 @@ class SharingOptions:
         help="A folder on BTRFS, or on XFS made with reflink.",
         why="Full clones take a moment and no room there, and raw disks have snapshots.",
     )  # fmt: skip
+    prune_backups: str | None = _retention()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from vms.forms.backupjobs import BackupJobForm
 from vms.models import BackupJob, Volume
 from vms.operations import backupjobs, jobrows
 from vms.operations.backuprights import handled
+from vms.operations.prune import rules_of
 from vms.views.backupjobs import change_reason, job_or_404, looked, pickable
 from vms.views.doors import signed_in
 from vms.views.prune import fates_of
@@ -139,4 +140,4 @@ def _fates(request: HttpRequest, job: BackupJob) -> dict[str, Any]:
         content=Volume.Content.BACKUP, storage=job.storage, present=True, vmid__in=list(vms)
     )
     found = handled(request.user, rows.select_related("storage"))
-    return {"covered": len(vms), **fates_of(found, retention.parse(job.keep))}
+    return {"covered": len(vms), **fates_of(found, retention.parse(rules_of(job.storage, job.keep)))}

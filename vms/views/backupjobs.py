@@ -17,6 +17,7 @@ from vms.config import retention
 from vms.errors import VMError
 from vms.models import VM, BackupJob, Task
 from vms.operations import backupjobs, jobrows
+from vms.operations.prune import rules_of
 from vms.views.doors import signed_in, wants_fragment
 from vms.views.echo import echo, echo_refusal
 from vms.views.tasks import Shown, shown
@@ -92,7 +93,7 @@ def _row(job: BackupJob, last: Task | None) -> Row:
         whom = f"{len(job.vmids)} VM{'s' if len(job.vmids) != 1 else ''}"
     if job.exclude:
         whom += f" but {len(job.exclude)}"
-    keep = retention.parse(job.keep)
+    keep = retention.parse(rules_of(job.storage, job.keep))
     words = [f"{count} {name.removeprefix('keep-')}" for name, count in keep.counts().items()]
     return Row(job, whom, ", ".join(words) or "all", shown(last) if last is not None else None)
 

@@ -1,7 +1,7 @@
 """``/metrics``: what was measured last, for Prometheus.
 
 For whoever may audit the whole installation, or brings the token an operator has put into the environment
-(``PVELITE_METRICS_TOKEN``) as ``Authorization: Bearer``. Each answer costs two queries whatever there is.
+(``PVELITE_METRICS_TOKEN``) as ``Authorization: Bearer``. Each answer costs three queries whatever there is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily
 
 from vms import access
-from vms.models import VM, Node
+from vms.models import VM, Node, StorageStatus
 from vms.views.graphs import fresh
 
 VM_GAUGES = {
@@ -51,6 +51,11 @@ NODE_GAUGES = {
     "diskread": ("pvelite_node_disk_read_bytes_per_second", "Read from the node's disks."),
     "diskwrite": ("pvelite_node_disk_write_bytes_per_second", "Written to the node's disks."),
 }
+STORAGE_GAUGES = {
+    "total": ("pvelite_storage_bytes", "Size of the storage as the node sees it."),
+    "used": ("pvelite_storage_used_bytes", "What is used of it, by whomever."),
+    "available": ("pvelite_storage_available_bytes", "What is free for new volumes."),
+}
 
 
 class Measured:
@@ -76,6 +81,25 @@ class Measured:
             online.add_metric([node.name], float(node.online))
         yield online
         yield from gauges(NODE_GAUGES, ["node"], [([node.name], fresh(node.usage)) for node in nodes])
+        yield from storages()
+
+
+def storages() -> Iterator[GaugeMetricFamily]:
+    """Every storage that is switched on, as each node saw it last; one out of use has no sizes."""
+    labels = ["storage", "node"]
+    rows = [
+        (row, [row.storage.name, row.node.name])
+        for row in StorageStatus.objects.filter(storage__enabled=True)
+        .select_related("storage", "node")
+        .order_by("storage__name", "node__name")
+    ]
+    up = GaugeMetricFamily("pvelite_storage_up", "Whether the node can use the storage.", labels=labels)
+    for row, values in rows:
+        up.add_metric(values, float(not row.error))
+    yield up
+    sizes = ("total", "used", "available")
+    known = [(values, {name: getattr(row, name) for name in sizes}) for row, values in rows if not row.error]
+    yield from gauges(STORAGE_GAUGES, labels, known)
 
 
 def gauges(

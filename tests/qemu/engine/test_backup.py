@@ -13,7 +13,7 @@ from clonekit import made as cloned
 from enginekit import Engine
 from snapkit import SECURE, config, lines, paint
 
-from vms.models import VM, Volume
+from vms.models import VM, Storage, Volume
 
 
 def made(engine: Engine, more: dict[str, str] | None = None) -> VM:
@@ -63,7 +63,8 @@ def test_every_bus_while_it_runs_and_off(engine: Engine, tmp_path: Path) -> None
 
 
 def test_a_tpm_a_silent_agent_and_retention(engine: Engine, tmp_path: Path) -> None:
-    """Nobody in the guest answers: the copy is taken all the same. The next one replaces it."""
+    """Nobody in the guest answers: the copy is taken all the same, and by the storage's rules the next one
+    replaces it."""
     alive = {key: text for key, text in EVERY_BUS.items() if key in ("name", "ostype", "memory", "vga")}
     disks_ = {"scsihw": "virtio-scsi-single", "scsi0": "local:0.03125,iothread=1", "agent": "1"}
     vm = engine.draft(alive | disks_ | {"tpmstate0": SECURE["tpmstate0"], "description": "a: b"}, 100)
@@ -77,7 +78,10 @@ def test_a_tpm_a_silent_agent_and_retention(engine: Engine, tmp_path: Path) -> N
     first = archive(engine, task)
     engine.status(vm, "running")
     engine.do("qmpause", vm)  # its firmware uses the TPM while it runs
-    task = engine.do("vzdump", vm, 60, mode="suspend", prune_backups="keep-last=1")
+    own = Storage.objects.filter(pk=engine.storage.pk)
+    own.update(options={"prune-backups": "keep-last=1"})
+    task = engine.do("vzdump", vm, 60, mode="suspend")
+    own.update(options={})
     assert "the guest stood still for" in lines(task)
     assert f"removed backup 'local:backup/{first.name}'" in lines(task)
     assert "agent" not in lines(task)

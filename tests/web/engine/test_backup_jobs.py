@@ -158,7 +158,8 @@ def test_what_each_backup_is_told(make_job: Callable[..., BackupJob], storage: S
         "prune-backups": "keep-last=3", "notes-template": "{{guestname}}",
         "fleecing": "enabled=1,storage=local",
     }  # fmt: skip
-    assert "prune-backups" not in backupjobs.child_params(make_job("all", keep="keep-all=1"))
+    assert backupjobs.child_params(make_job("all", keep="keep-all=1"))["prune-backups"] == "keep-all=1"
+    assert "prune-backups" not in backupjobs.child_params(make_job("as the storage says"))
 
 
 def test_who_may_run_a_job(

@@ -153,7 +153,7 @@ def test_what_is_started_is_what_is_written(
     }  # fmt: skip
     mapping = configuration(planned, made, parse_params(CloneParams, {"clone-of": "900", **params}))
     born = as_clone(target, mapping, volumes(target, planned, made))
-    define(target, planned, made, mapping)
+    define(target, planned, made, mapping, "")
     row = VM.objects.get(vmid=101)
     assert config_of(born) == config_of(row)
     assert (born.pk, born.options, born.nics.all()[0].tag) == (row.pk, row.options, 7)

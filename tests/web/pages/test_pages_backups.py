@@ -169,7 +169,7 @@ def test_asking_for_a_backup(scene: Scene, boss: Client) -> None:
     given = {"storage": "local", "mode": "stop", "compress": "zstd", "notes-template": "{{vmid}}"}
     assert boss.post("/vms/101/backup/now", given | {"protected": "1"}).status_code == 302
     task = Task.objects.get(type="vzdump")
-    assert task.params == given | {"protected": "1"}
+    assert task.params == given | {"protected": "1", "remove": "0"}
 
 
 def test_bad_input_stands_at_its_field_and_stays(scene: Scene, boss: Client) -> None:

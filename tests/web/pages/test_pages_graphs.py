@@ -80,6 +80,9 @@ def test_prometheus_reads_what_was_measured(boss: Client, scene: Scene, settings
         "101": 1.0,
         "200": 0.0,
     }
+    (free,) = families["pvelite_storage_available_bytes"].samples
+    assert (free.labels, free.value) == ({"storage": "local", "node": "pve1"}, 60 << 30)
+    assert families["pvelite_storage_up"].samples[0].value == 1
     assert Client().get("/metrics").status_code == 401
     settings.CONF = dataclasses.replace(settings.CONF, metrics_token="tick-tock")
     for given, status in (

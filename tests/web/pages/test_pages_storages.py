@@ -11,6 +11,7 @@ from django.test import Client
 
 from vms.cli import pvesm
 from vms.models import AuditEntry, Disk, Storage, StorageStatus, Task, Volume
+from vms.operations.prune import rules_of
 from vms.storage.kinds import KINDS
 
 pytestmark = pytest.mark.django_db
@@ -135,6 +136,21 @@ def test_a_block_storage_leaves_no_choice_of_format(operator: Client, scene: Sce
     Storage.objects.filter(name="local").update(content=["iso"])
     page = operator.get("/vms/101/hardware/add/disk").content.decode()
     assert "holds raw disks only" in page
+
+
+def test_a_storage_has_rules_of_retention_of_its_own(operator: Client, scene: Scene) -> None:
+    data = form(**{"opt.path": str(scene.folder), "opt.prune-backups": "keep-daily=7, keep-last=3"})
+    data["content"] = ["images", "iso", "import", "snippets", "backup"]
+    assert operator.post("/storage/local/edit", data).status_code == 302
+    row = Storage.objects.get(name="local")
+    assert (row.options, rules_of(row, "")) == (
+        {"prune-backups": "keep-daily=7,keep-last=3"}, "keep-daily=7,keep-last=3"
+    )  # fmt: skip
+    assert rules_of(row, "keep-all=1") == "keep-all=1"
+    assert 'value="keep-daily=7,keep-last=3"' in operator.get("/storage/local/edit").content.decode()
+    refused = operator.post("/storage/local/edit", data | {"opt.prune-backups": "keep-sometimes=1"})
+    assert refused.status_code == 422
+    assert "keep-sometimes" in refused.content.decode()
 
 
 def test_disk_images_are_told_and_those_in_no_drive_removed(operator: Client, scene: Scene) -> None:
