@@ -51,5 +51,8 @@
     event.detail.target = place;
     event.detail.swapOverride = "innerHTML";
   });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target?.matches("dialog [data-said]:not(.dialog-body)")) event.detail.target.scrollIntoView({ block: "nearest" });
+  });
 
 })();

@@ -8,6 +8,15 @@
   const folded = new Set(JSON.parse(localStorage.getItem("pvelite.folded") ?? "[]"));
   const cache = `pvelite.tree.${tree.dataset.user}`;
 
+  // Tab stops once in the tree: at the row the arrows were at, else at the page's own, else at the first.
+  const shown = () => [...tree.querySelectorAll("summary, a.tree-row")].filter((row) => row.offsetParent !== null);
+  const stopAt = (row) => { for (const each of tree.querySelectorAll("summary, a.tree-row")) each.tabIndex = each === row ? 0 : -1; };
+  const stop = () => {
+    const rows = shown();
+    stopAt(rows.find((row) => row === document.activeElement) ?? rows.find((row) => row.hasAttribute("aria-current")) ?? rows[0]);
+  };
+  tree.addEventListener("focusin", (event) => { if (event.target.matches("summary, a.tree-row")) stopAt(event.target); });
+
   const dress = () => {
     for (const group of tree.querySelectorAll("details[data-fold]")) group.open = !folded.has(group.dataset.fold);
     const here = location.pathname.split("/").slice(0, 3).join("/");
@@ -15,12 +24,14 @@
       if (row.dataset.path === here) row.setAttribute("aria-current", "page");
       else row.removeAttribute("aria-current");
     }
+    stop();
   };
   tree.addEventListener("toggle", (event) => {
     const name = event.target.dataset?.fold;
     if (!name) return;
     if (event.target.open) folded.delete(name); else folded.add(name);
     localStorage.setItem("pvelite.folded", JSON.stringify([...folded]));
+    stop();
   }, true);
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target !== tree) return;
@@ -85,7 +96,7 @@
   addEventListener("scroll", () => close(false), true);
 
   tree.addEventListener("keydown", (event) => {
-    const rows = [...tree.querySelectorAll("summary, a.tree-row")].filter((row) => row.offsetParent !== null);
+    const rows = shown();
     const at = rows.indexOf(document.activeElement);
     if (at < 0) return;
     const group = document.activeElement.closest("details");

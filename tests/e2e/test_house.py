@@ -24,6 +24,21 @@ def test_the_operator_gets_in(operator: Page, screenshot: Callable[..., Path]) -
     assert screenshot("dashboard").stat().st_size > 5000
 
 
+def test_tab_stops_once_in_the_tree(operator: Page) -> None:
+    operator.goto("/storage/local")
+    here = operator.locator("#tree a[href='/storage/local']")
+    expect(here).to_have_attribute("tabindex", "0")
+    expect(operator.locator("#tree .tree-row[tabindex='0']")).to_have_count(1)
+    here.press("Home")
+    expect(operator.locator("#tree summary").first).to_be_focused()
+    expect(operator.locator("#tree .tree-row[tabindex='0']")).to_have_count(1)
+    operator.keyboard.press("ArrowLeft")
+    expect(operator.locator("#tree details").first).not_to_have_attribute("open", "")
+    operator.keyboard.press("ArrowDown")
+    expect(here).to_be_focused()
+    expect(here).to_have_attribute("tabindex", "0")
+
+
 def test_the_roles_run_and_end_with_their_supervisor(own_house: House) -> None:
     for role in ("web", "worker", "console", "redis"):
         assert own_house.role_pid(role) in own_house.processes()
