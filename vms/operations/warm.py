@@ -24,7 +24,7 @@ from vms.config.warmth import lean, node_words, refusals, shape
 from vms.errors import ConfigError, ConfigErrors, StateError, StorageError
 from vms.models import VM, Storage, Volume
 from vms.models.configuration import config_of, with_parts
-from vms.operations import newborn, saving, warmguest
+from vms.operations import cloudinit, newborn, saving, warmguest
 from vms.operations.base import Context, Guest, Operation, Params, operation
 from vms.operations.drives import driver_of
 from vms.operations.guests import STOP_TIMEOUT, end
@@ -39,6 +39,9 @@ from vms.storage import base as storage_base
 from vms.storage.names import is_base
 from vms.tasks import notify
 
+NOBODY = frozenset({"ciuser", "cipassword", "sshkeys"})
+"""Cloud-init settings the hidden guest is not told: an account it made would be in every clone, whatever the
+clone's own settings say."""
 BOOT_TIMEOUT = 600
 """Seconds a guest gets to boot, answer through its agent and become quiet, unless told otherwise."""
 
@@ -84,16 +87,18 @@ class WarmUp(Operation):
 
     async def run(self, ctx: Context) -> None:
         vm = ctx.vm
-        mapping = lean(config_of(vm))
+        mapping = {key: text for key, text in lean(config_of(vm)).items() if key not in NOBODY}
         disks = own_disks(vm)
         await remember(ctx, disks)
         ctx.step("noted")
+        ctx.on_undo("the template's cloud-init drive", lambda: own_seed(ctx))
         overlays = await lay_over(ctx, disks)
         guest = await boot(ctx, vm, mapping, overlays)
         state = await save(ctx, guest)
         machine = await saving.machine_of(guest)
         await end(ctx, STOP_TIMEOUT)
         ctx.step("ended")
+        await own_seed(ctx)
         bases = {slot: await make_base(ctx, storage, made) for slot, (storage, made) in overlays.items()}
         gone = [made.volid.partition(":")[2] for _, made in overlays.values()]
         kept = {**machine, "shape": shape(lean(config_of(vm))), "node": node_words(ctx.services.facts)}
@@ -110,6 +115,7 @@ class WarmUp(Operation):
         await ctx.services.clean(ctx.vm.vmid)
         await newborn.remove_left(ctx, ctx.vm.saved.get("storages", []), ctx.vm.saved.get("before", []))
         await ctx.db(forget, ctx.vm)
+        await own_seed(ctx)
         raise StateError(
             f"The worker was restarted while VM {ctx.vm.vmid} was being warmed up. Nothing of it is left.",
             hint="Warm it up again.",
@@ -191,6 +197,12 @@ async def boot(ctx: Context, vm: VM, mapping: Mapping[str, str], overlays: Overl
     await warmguest.settle(ctx, guest, ctx.params.timeout or BOOT_TIMEOUT)
     ctx.step("quiet")
     return guest
+
+
+async def own_seed(ctx: Context) -> None:
+    """Let the template's cloud-init drive hold its own settings again."""
+    vm, mapping = await ctx.db(cloudinit.read, ctx.vm)
+    await cloudinit.refresh(ctx, vm, mapping)
 
 
 async def save(ctx: Context, guest: Guest) -> Volume:

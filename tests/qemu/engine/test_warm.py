@@ -272,19 +272,24 @@ BORDERS = (
 
 def test_a_warm_up_killed_at_every_border(engine: Engine, small: Path, tmp_path: Path) -> None:
     """The hidden guest is gone and nothing of it is left; so too when its memory finds no room."""
-    vm = engine.draft({**CONFIG, "memory": "32", "scsi0": "local:0.03125", "vga": "none"}, 900)
+    small_one = {"memory": "32", "scsi0": "local:0.03125", "vga": "none", "ciuser": "ada"}
+    vm = engine.draft(CONFIG | small_one, 900)
     engine.do("qmcreate", vm)
     engine.do("qmtemplate", vm)
+    engine.do("qmcloudinit", vm)
+    seed = engine.home / "local" / "images" / COLD[-1]
 
     def nothing_left(border: str) -> None:
         vm.refresh_from_db()
         assert (vm.vmstate, vm.saved, vm.status) == (None, {}, "stopped"), border
         assert (files(engine), engine.qemus(), engine.run_files(900)) == (COLD, {}, []), border
+        assert b"ada" in seed.read_bytes()
         rows = Volume.objects.filter(vmid=900)
         until(lambda: rows.count() == len(COLD), f"a scan that looked meanwhile takes it back: {border}")
 
     with standin.agent(engine.run_dir, 900):
         task = held_at(engine, f"qmwarm:{BORDERS.index('place made') + 1}", vm, statestorage="small")
+        assert b"ada" not in seed.read_bytes(), "what it made for her would be in every clone"
         fill(small)
         go_on(engine)
         assert engine.end(task).status == "error"
@@ -296,6 +301,7 @@ def test_a_warm_up_killed_at_every_border(engine: Engine, small: Path, tmp_path:
             assert "Nothing of it is left" in task.message, border
             nothing_left(border)
     assert sorted(VM.objects.get(vmid=900).saved["disks"]) == ["scsi0", "scsi1"]
+    assert b"ada" in seed.read_bytes()
 
 
 def test_a_warm_state_discarded_by_two(engine: Engine, warmed: Path, tmp_path: Path) -> None:
