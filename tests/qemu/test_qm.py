@@ -424,4 +424,5 @@ def test_vzdump(qm: Shell, engine: Engine, vm: int) -> None:
     done = vzdump(str(vm), "--storage", "nowhere")
     assert done.returncode == 1
     assert f"vzdump: VM {vm}: storage: storage 'nowhere' does not exist" in done.stderr
+    assert "Storages that take backups: local." in done.stderr
     assert vzdump(str(vm), "--mode", "quick").returncode == 1

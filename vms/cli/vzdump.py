@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
             failed += follow(submit(TYPE, vm=vm, user=None, params=params)) != 0
         except VMError as error:
             print(f"vzdump: VM {vm.vmid}: {error}", file=sys.stderr)
+            if error.hint:
+                print(error.hint, file=sys.stderr)
             failed += 1
     return 1 if failed else 0
 

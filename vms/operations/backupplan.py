@@ -144,15 +144,18 @@ def fleece_storage(text: str | None) -> Storage | None:
 
 
 def _usable(name: str, key: str, content: str, words: str) -> Storage:
-    row = Storage.objects.filter(name=name).first()
+    rows = {row.name: row for row in Storage.objects.order_by("name")}
+    able = [row.name for row in rows.values() if row.enabled and row.path and content in row.content]
+    hint = f"Storages that take {words}: {', '.join(able) or 'none'}."
+    row = rows.get(name)
     if row is None:
-        raise ConfigError(key, f"storage '{name[:63]}' does not exist")
+        raise ConfigError(key, f"storage '{name[:63]}' does not exist", hint=hint)
     if not row.enabled:
-        raise ConfigError(key, f"storage '{name}' is switched off")
+        raise ConfigError(key, f"storage '{name}' is switched off", hint=hint)
     if content not in row.content:
-        raise ConfigError(key, f"storage '{name}' does not take {words}")
+        raise ConfigError(key, f"storage '{name}' does not take {words}", hint=hint)
     if not row.path:
-        raise ConfigError(key, f"storage '{name}' is no folder, and this needs one")
+        raise ConfigError(key, f"storage '{name}' is no folder, and this needs one", hint=hint)
     return row
 
 
