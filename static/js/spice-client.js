@@ -79,10 +79,10 @@ function within(canvas, event) {
 export class Screen extends SpiceMainConn {
   /* `shown` gets every new primary surface's canvas, and what is missing on it; `gone` is called once, when the session has ended, with its
      websocket and the close event if there was one (the client's own listener hears of it first and knows no code). */
-  constructor({ uri, token, screen, scaled, shown, pointed, copied, gone }) {
+  constructor({ uri, token, screen, scaled, shown, pointed, copied, lost, gone }) {
     ticket = token;
     super({ uri, password: "", screen_id: screen, onerror: () => setTimeout(() => this.finish()), onsuccess: () => {} });
-    Object.assign(this, { scaled, shown, pointed, gone, held: new Set() });
+    Object.assign(this, { scaled, shown, pointed, lost, gone, held: new Set() });
     this.clipboard = new Clipboard((type, bytes) => this.send_agent_message(type, {
       buffer_size: () => bytes.length,
       to_buffer: (whole, at = 0) => new Uint8Array(whole).set(bytes, at),
@@ -129,8 +129,10 @@ export class Screen extends SpiceMainConn {
     return true;
   }
 
-  /* A key as noVNC's connection takes it, by its place; both down and up where `down` is not given. */
+  /* A key as noVNC's connection takes it, by its place; both down and up where `down` is not given. What has none
+     here cannot be sent: SPICE knows places only. */
   sendKey(_symbol, code, down) {
+    if (!code) { this.lost(); return; }
     if (down !== false) this.send(code, true);
     if (down !== true) this.send(code, false);
   }

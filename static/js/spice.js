@@ -23,6 +23,7 @@ class SpiceLink extends Link {
       uri: address(path), token, screen: "spice-screen", scaled: () => scaled,
       pointed: (exactly) => { find("[data-relative]").hidden = exactly; },
       copied: (text) => clip.heard(text),
+      lost: () => { find("[data-lost]").hidden = false; },
       shown: (surface, holes) => {
         if (screen !== mine) return;
         show(surface);
@@ -111,4 +112,5 @@ root.addEventListener("click", (event) => {
 
 scale();
 watchTyping(typing, writable);
+typing.addEventListener("focus", () => { find("[data-lost]").hidden = true; });
 link.start();

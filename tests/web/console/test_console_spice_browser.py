@@ -130,6 +130,9 @@ def test_a_guests_spice_screen(desk: Any, site: str, rows: Any, tmp_path: Path) 
             page.get_by_role("button", name="Ctrl-Alt-Del").click()
             assert guest.event("RESET")["data"]["guest"] is True
             by_the_keys_menu(page, guest)
+            page.locator("[data-typing]").focus()
+            page.keyboard.insert_text("é")
+            expect(page.locator("[data-lost]")).to_contain_text("Type text knows other layouts")
 
             expect(page.get_by_role("button", name="Viewer file")).to_have_attribute("aria-disabled", "true")
             page.get_by_role("button", name="Scale").click()
