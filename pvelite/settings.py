@@ -153,6 +153,7 @@ AXES_COOLOFF_TIME = 0.1  # hours: six minutes
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_CALLABLE = "vms.views.session.locked_out"
+CSRF_FAILURE_VIEW = "vms.views.session.csrf_failure"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"

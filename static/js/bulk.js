@@ -16,6 +16,7 @@
     for (const button of form.querySelectorAll("[data-bulk]")) button.disabled = !count;
   };
   form.addEventListener("click", (event) => {
+    if (event.target.matches("td.select")) { event.target.querySelector("input")?.click(); return; } // a finger beside the box
     const box = event.target.closest('input[name="vm"]');
     if (!box) return;
     const each = boxes();

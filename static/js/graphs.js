@@ -13,10 +13,10 @@
     return `${value >= 100 || value === Math.round(value) ? value.toFixed(0) : value.toFixed(1)} ${units[index]}`;
   };
   const words = {
-    share: (value) => `${(value * 100).toFixed(value < 0.1 ? 1 : 0)} %`,
+    share: (value) => `${(value * 100).toFixed(value && value < 0.1 ? 1 : 0)} %`,
     bytes: (value) => scaled(value, ["B", "KiB", "MiB", "GiB", "TiB"], 1024),
     rate: (value) => scaled(value, ["B/s", "KiB/s", "MiB/s", "GiB/s"], 1024),
-    number: (value) => value.toFixed(value < 10 ? 2 : 0),
+    number: (value) => value.toFixed(value < 10 && value % 1 ? 2 : 0),
   };
   const when = (seconds) => {
     const moment = new Date(seconds * 1000);

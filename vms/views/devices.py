@@ -132,6 +132,11 @@ class Gate:
             return f"The VM is locked ({self.vm.lock}): another operation is working on it."
         return ""
 
+    def dropping(self, waiting: Waiting) -> str:
+        """Why what waits cannot be dropped as a whole; "" when it can."""
+        why = (self.reason(key, waiting.config.get(key), None) for key in waiting.changes)
+        return next(filter(None, why), self.shut())
+
     def reason(self, key: str, old: str | None, new: str | None) -> str:
         """Why ``key`` cannot go from ``old`` to ``new``; "" when it can."""
         try:
@@ -307,7 +312,9 @@ def remove_of(row: Device, vm: VM, gate: Gate) -> Action:
 
 def revert_of(row: Device, vm: VM, gate: Gate) -> Action:
     """Drop what waits for the next start."""
-    reason = "Nothing waits here." if not (row.waits or row.state) else gate.shut()
+    reason = gate.reason(row.keys[0], None if row.name in GROUPS else row.raw, None)
+    if not (row.waits or row.state):
+        reason = "Nothing waits here."
     post = reverse("vms:hardware_revert", args=[vm.vmid, row.name])
     return Action("revert", "Revert", "reset", post=post, reason=reason)
 

@@ -36,13 +36,18 @@ def signed_in(view: View[P]) -> View[P]:
             response.headers.setdefault("Cache-Control", "no-store, private")
             return response
         if wants_fragment(request):
-            page = urlsplit(request.headers.get("HX-Current-URL", "/"))
-            login = redirect_to_login(page.path + (f"?{page.query}" if page.query else "")).url
-            return HttpResponse(status=401, headers={"HX-Redirect": login})
+            return page_to_login(request)
         back = request.get_full_path() if request.method == "GET" else resolve_url("/")
         return redirect_to_login(back)
 
     return wrapped
+
+
+def page_to_login(request: HttpRequest) -> HttpResponse:
+    """Send the page that asked for a fragment to the login, and back to where it was."""
+    page = urlsplit(request.headers.get("HX-Current-URL", "/"))
+    login = redirect_to_login(page.path + (f"?{page.query}" if page.query else "")).url
+    return HttpResponse(status=401, headers={"HX-Redirect": login})
 
 
 def vm_or_404(request: HttpRequest, vmid: int) -> VM:

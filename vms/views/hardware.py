@@ -61,7 +61,7 @@ def page_of(request: HttpRequest, vm: VM, command: Command) -> dict[str, Any]:
     card = card_of(vm, waiting, gate, draft.offers)
     return {
         "vm": vm, "tab": "hardware", "command": command, "rows": devices(vm, waiting, gate),
-        "offers": offers(draft, gate), "advice": advice_of(draft, gate), "shut": gate.shut(),
+        "offers": offers(draft, gate), "advice": advice_of(draft, gate), "shut": gate.dropping(waiting),
         "card": card if wanted(vm, card) else None, "tools": TOOLS, "disk_tools": DISK_TOOLS,
         "banner": banner_of(request, vm, waiting, command),
     }  # fmt: skip

@@ -60,7 +60,9 @@ def line_of(key: str, vm: VM, waiting: Waiting, gate: Gate) -> Line:
         Action("edit", "Edit", "edit", href, reason=gate.reason(key, waiting.config.get(key), None)),
         Action(
             "revert", "Revert", "reset", post=reverse("vms:option_revert", args=[vm.vmid, key]),
-            reason=gate.shut() if key in waiting.changes else "Nothing waits here.",
+            reason=gate.reason(key, waiting.config.get(key), None)
+            if key in waiting.changes
+            else "Nothing waits here.",
         ),
         more=said_of(vm) if key == "protection" and protected(vm) else "",
         default=key not in config, waits=told(key, after) if key in waiting.changes else "", page=note,

@@ -39,7 +39,7 @@ def vm_options(request: HttpRequest, vmid: int) -> HttpResponse:
     vm = full_vm(request, vmid)
     waiting, gate = Waiting.of(vm), Gate(request.user, vm)
     context = {
-        "vm": vm, "tab": "options", "lines": lines_of(vm, waiting, gate), "shut": gate.shut(),
+        "vm": vm, "tab": "options", "lines": lines_of(vm, waiting, gate), "shut": gate.dropping(waiting),
         "notes": waiting.config.get("description", ""),
         "banner": banner_of(request, vm, waiting, command_of(vm)) if waiting.changes else None,
     }  # fmt: skip

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from vms.models import AuditEntry
 from vms.tasks import notify
+from vms.views.doors import page_to_login, wants_fragment
 
 HASHES_AT_ONCE = threading.BoundedSemaphore(2)
 """Argon2 takes 100 MiB a check: ten at once would be a gigabyte."""
@@ -29,6 +30,17 @@ def after_login(request: HttpRequest) -> str:
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
     return wanted if ours else "/"
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A form without this session's token. A page whose session has ended goes to the login; one of an older
+    session says so in place."""
+    if not wants_fragment(request):
+        return render(request, "403_csrf.html", status=403)
+    if not request.user.is_authenticated:
+        return page_to_login(request)
+    text = "Not sent: this page is from an older session. Load it again and repeat it."
+    return render(request, "components/toast.html", {"text": text, "tone": "error"}, status=403)
 
 
 def record(request: HttpRequest, action: str) -> None:

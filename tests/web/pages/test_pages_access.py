@@ -284,6 +284,18 @@ def test_fragments_of_an_expired_session_send_the_page_to_the_login(scene: Scene
     assert answer.headers["HX-Redirect"] == f"{reverse('login')}?next=/vms/101%3Fx%3D1"
 
 
+def test_a_form_of_another_session_is_answered_where_it_was_sent(scene: Scene, allowed: Any) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": "http://testserver/vms/101"}
+    stranger = Client(enforce_csrf_checks=True).post("/vms/101/do/start", headers=headers)
+    assert (stranger.status_code, stranger.headers["HX-Redirect"]) == (401, "/login?next=/vms/101")
+    client = signed_in(allowed, enforce_csrf_checks=True)
+    answer = client.post("/vms/101/do/start", headers=headers)
+    assert answer.status_code == 403
+    assert answer.content.decode().startswith('<div class="toast is-error"')
+    assert "Not sent: this page is from an older session." in answer.content.decode()
+    assert "<h1>Not sent</h1>" in client.post("/vms/101/do/start").content.decode()
+
+
 def test_missing_and_forbidden_look_the_same(scene: Scene) -> None:
     client = signed_in(person("bob"))
     for there, nowhere in (

@@ -88,6 +88,18 @@ def test_what_waits_stands_below_and_can_be_reverted(scene: Scene, boss: Client)
     assert boss.post("/vms/101/options/acpi/revert", headers=HX).status_code == 409
 
 
+@pytest.mark.parametrize("tab", ["options", "hardware"])
+def test_who_only_looks_is_offered_no_way_back(scene: Scene, boss: Client, tab: str) -> None:
+    VM.objects.filter(vmid=101).update(status="running", pending={"acpi": "0", "memory": "99"})
+    bob = signed_in(person("bob", vms__101="PVEAuditor"))
+    forms = re.compile(r'hx-post="[^"]*/revert"')
+    assert len(forms.findall(boss.get(f"/vms/101/{tab}").content.decode())) == 2
+    assert not forms.findall(bob.get(f"/vms/101/{tab}").content.decode())
+    assert 'Revert all</span><span class="sr">, not available: You may not: VM.Config.' in text_of(
+        bob, f"/vms/101/{tab}"
+    )
+
+
 def test_who_may_not_reads_why(scene: Scene) -> None:
     bob = signed_in(person("bob", vms__101="PVEAuditor"))
     assert "You may not: VM.Config.Options on this VM is missing." in row(bob, "name")
