@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from enginekit import ISO, Engine, until
+
+from vms.qemu.monitor import Monitor
 
 if TYPE_CHECKING:
     from vms.models import Task
@@ -96,6 +100,27 @@ def test_a_shutdown_the_guest_ignores(engine: Engine) -> None:
     task = engine.do("qmshutdown", vm, timeout="1", forceStop="1")
     assert task.status == "warnings"
     assert vm.status == "stopped"
+
+
+def test_a_guest_stands_still_before_its_process_ends(engine: Engine) -> None:
+    """Or QEMU may wait for ever for what the guest asks of a disk meanwhile; nobody sees it paused."""
+    vm = engine.vm(BARE)
+    engine.do("qmstart", vm)
+    heard: list[str] = []
+    connected = threading.Event()
+
+    async def listen() -> None:
+        monitor = await Monitor.connect(engine.run_dir / "vm" / str(vm.vmid) / "qmp" / "qmp-ops.sock")
+        monitor.on_event(lambda event: heard.append(event.name))
+        connected.set()
+        await monitor.wait_closed()
+
+    listener = threading.Thread(target=lambda: asyncio.run(listen()), daemon=True)
+    listener.start()
+    assert connected.wait(30)
+    engine.do("qmstop", vm)
+    listener.join(30)
+    assert heard.index("STOP") < heard.index("SHUTDOWN"), heard
 
 
 def test_stop_overrules_a_shutdown(engine: Engine) -> None:
