@@ -5,8 +5,9 @@ import { SpiceDisplayConn } from "../vendor/spice-html5-0.2.1/display.js";
 import { SpiceCursorConn } from "../vendor/spice-html5-0.2.1/cursor.js";
 import { SpiceInputsConn, handle_contextmenu, handle_mousedown, handle_mousemove, handle_mouseup, handle_mousewheel } from "../vendor/spice-html5-0.2.1/inputs.js";
 import { Constants } from "../vendor/spice-html5-0.2.1/enums.js";
-import { SpiceMiniData, SpiceMsgChannels, SpiceMsgcKeyDown, VDAgentAnnounceCapabilities } from "../vendor/spice-html5-0.2.1/spicemsg.js";
+import { SpiceMiniData, SpiceMsgChannels, SpiceMsgDisplayCopyBits, SpiceMsgDisplayDrawCopy, SpiceMsgDisplayDrawFill, SpiceMsgcKeyDown, VDAgentAnnounceCapabilities } from "../vendor/spice-html5-0.2.1/spicemsg.js";
 import { Clipboard } from "./spice-clipboard.js";
+import { bitmap, clipped, copy } from "./spice-draw.js";
 import { Holes } from "./spice-holes.js";
 import { fingers } from "./spice-touch.js";
 import scancodes from "../vendor/novnc-1.7.0/core/input/xtscancodes.js";
@@ -35,10 +36,43 @@ function scan(code, down) {
 }
 
 class Display extends SpiceDisplayConn {
+  cache = {};
+
   process_channel_message(msg) {
-    const known = super.process_channel_message(msg);
+    const known = this.drawn(msg) || super.process_channel_message(msg);
     this.holes?.heard(msg);
     return known;
+  }
+
+  /* Whether it was something the client itself does not draw as it should be. */
+  drawn(msg) {
+    if (msg.type === Constants.SPICE_MSG_DISPLAY_DRAW_COPY) {
+      const { base, data } = new SpiceMsgDisplayDrawCopy(msg.data), picture = data.src_bitmap;
+      const image = picture?.descriptor.type === Constants.SPICE_IMAGE_TYPE_BITMAP && picture.bitmap && bitmap(picture.bitmap);
+      if (!image) return false;
+      const alpha = picture.bitmap.format === Constants.SPICE_BITMAP_FMT_RGBA;
+      return this.draw_copy_helper({ base, src_area: data.src_area, image_data: image, has_alpha: alpha, descriptor: picture.descriptor });
+    }
+    if (msg.type === Constants.SPICE_MSG_DISPLAY_COPY_BITS) {
+      const { base, src_pos } = new SpiceMsgDisplayCopyBits(msg.data), { context } = this.surfaces[base.surface_id].canvas;
+      const right = base.box.right - base.box.left, bottom = base.box.bottom - base.box.top;
+      copy(context, context.getImageData(src_pos.x, src_pos.y, right, bottom), base, { left: 0, top: 0, right, bottom }, true);
+      return true;
+    }
+    if (msg.type !== Constants.SPICE_MSG_DISPLAY_DRAW_FILL) return false;
+    const { base } = new SpiceMsgDisplayDrawFill(msg.data);
+    clipped(this.surfaces[base.surface_id].canvas.context, base, () => super.process_channel_message(msg));
+    return true;
+  }
+
+  /* Instead of the client's own, which takes a picture as a whole. */
+  draw_copy_helper({ base, src_area, image_data, has_alpha, descriptor }) {
+    const surface = this.surfaces[base.surface_id], opaque = !has_alpha || surface.format === Constants.SPICE_SURFACE_FMT_32_xRGB;
+    if (has_alpha && opaque) for (let at = 3; at < image_data.data.length; at += 4) image_data.data[at] = 255;
+    copy(surface.canvas.context, image_data, base, src_area, opaque);
+    if (descriptor.flags & Constants.SPICE_IMAGE_FLAGS_CACHE_ME) this.cache[descriptor.id] = image_data;
+    surface.draw_count++;
+    return true;
   }
 
   /* Instead of the client's own, which take the focus from whatever the pointer passes over. */

@@ -4,7 +4,7 @@
 import { Constants } from "../vendor/spice-html5-0.2.1/enums.js";
 
 const { SPICE_MSG_DISPLAY_COPY_BITS: COPY_BITS, SPICE_MSG_DISPLAY_DRAW_FILL: FIRST, SPICE_MSG_DISPLAY_DRAW_COMPOSITE: LAST } = Constants;
-const BASE = 20;  // bytes: the surface's number, then top, left, bottom and right
+const BASE = 21;  // bytes: the surface's number, then top, left, bottom and right, and how it is clipped
 
 export class Holes {
   constructor(canvas) {
@@ -19,12 +19,19 @@ export class Holes {
     if (msg.type === Constants.SPICE_MSG_DISPLAY_STREAM_CREATE) this.mask.fill(0);  // no text mode has films
     const draws = msg.type === COPY_BITS || (msg.type >= FIRST && msg.type < Constants.SPICE_MSG_DISPLAY_SURFACE_CREATE) || msg.type === LAST;
     if (!draws || msg.data.byteLength < BASE) return;
-    const [surface, top, left, bottom, right] = new Uint32Array(msg.data.slice(0, BASE));
+    const numbers = (at, count) => [...new Uint32Array(msg.data.slice(at, at + 4 * count))];
+    const [surface, ...box] = numbers(0, 5), [top, left, bottom, right] = box;
     if (surface !== 0) return;
+    const clip = new Uint8Array(msg.data)[BASE - 1] === Constants.SPICE_CLIP_TYPE_RECTS ? numbers(BASE + 4, 4 * numbers(BASE, 1)[0]) : box;
     const { width, height } = this.canvas;
     if (this.untouched && !left && !top && right === width && bottom === height) this.begin();
-    else for (let row = top; row < Math.min(bottom, height); row++) this.mask.fill(0, row * width + left, row * width + Math.min(right, width));
+    else for (let at = 0; at < clip.length; at += 4) this.close(...clip.slice(at, at + 4));
     this.untouched = false;
+  }
+
+  close(top, left, bottom, right) {
+    const { width, height } = this.canvas;
+    for (let row = top; row < Math.min(bottom, height); row++) this.mask.fill(0, row * width + left, row * width + Math.min(right, width));
   }
 
   /* What a new viewer is sent first is all of the server's screen. Nothing that is missing there is another colour than black. */

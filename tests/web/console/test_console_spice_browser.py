@@ -209,12 +209,21 @@ PARTS = """async () => {
   touch("touchend"); next();
   scaled = false;
   calls.push(touch("touchstart", [5, 5]));
-  return { said, heard, took, calls };
+
+  const { bitmap, copy } = await import("/static/js/spice-draw.js");
+  const rest = [99, 99, 99, 99], rows = [1, 2, 3, 0, 4, 5, 6, 0, ...rest, 7, 8, 9, 0, 10, 11, 12, 0, ...rest];
+  const image = bitmap({ format: 8, flags: 0, x: 2, y: 2, stride: 12, data: Uint8Array.from(rows).buffer });
+  const context = document.createElement("canvas").getContext("2d");
+  const rects = { rects: [{ left: 0, top: 2, right: 9, bottom: 9 }] };
+  const base = { box: { left: 1, top: 1, right: 2, bottom: 3 }, clip: { type: 1, rects } };
+  copy(context, image, base, { left: 1, top: 0, right: 2, bottom: 2 }, true);
+  const put = [...context.getImageData(0, 0, 3, 4).data].filter((_, at) => at % 4 === 0);
+  return { said, heard, took, calls, picture: [...image.data], put };
 }"""
 
 
-def test_texts_and_fingers(desk: Any, site: str) -> None:  # noqa: F811
-    """What the page says to a guest's agent and does with touches, byte by byte: no guest here has either."""
+def test_texts_fingers_and_pictures(desk: Any, site: str) -> None:  # noqa: F811
+    """What the page says to an agent, does with touches, and draws of a driver's: no guest here has one."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--touch-events=enabled"]
@@ -228,6 +237,8 @@ def test_texts_and_fingers(desk: Any, site: str) -> None:  # noqa: F811
         "as Windows ends a line"
     )
     assert found["heard"] == ["é\n"]
+    assert found["picture"] == [9, 8, 7, 255, 12, 11, 10, 255, 3, 2, 1, 255, 6, 5, 4, 255], "last row first"
+    assert found["put"] == [0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0], "a part, of which a part is clipped"
     assert found["calls"] == [
         "move5 press0 release0", "move5 press0 move40 release0", "move5 press2 release2",
         "wheeltrue wheeltrue wheelfalse", "move5 press2 release2", False,

@@ -29,7 +29,7 @@ PIXELS = """() => {
 }"""
 CURSOR = 18
 """Pixels of the text cursor, which blinks between two pictures."""
-FORGOTTEN = 500
+FORGOTTEN = 200
 """Pixels of the firmware's text that must be missing in what QEMU sends, of about 1500."""
 
 
@@ -98,7 +98,7 @@ def blind(context: BrowserContext, address: str) -> Page:
 
 def forgetful(context: BrowserContext, address: str, guest: SpiceGuest) -> None:
     """Reset the guest until QEMU leaves out what it drew; a look in between is part of the way there."""
-    for _ in range(12):
+    for _ in range(20):
         guest.command("system_reset")
         stands(guest)
         page = blind(context, address)
