@@ -45,7 +45,7 @@ def test_taken_gone_back_to_and_removed(operator: Page, machine: int) -> None:
     page.get_by_role("button", name="Take snapshot").first.click()
     dialog.get_by_label("Name").fill("with-memory")
     dialog.get_by_role("button", name="Take snapshot").click()
-    expect(dialog).to_contain_text("snapshot name 'with-memory' already used")
+    expect(dialog).to_contain_text("Name: snapshot name 'with-memory' already used")
     dialog.get_by_label("Name").fill("second")
     dialog.get_by_label("Include RAM").uncheck()
     dialog.get_by_role("button", name="Take snapshot").click()

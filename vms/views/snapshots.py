@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from vms import access
 from vms.config.secrets import masked
-from vms.errors import AccessError, VMError
+from vms.errors import AccessError, ConfigError, VMError
 from vms.models import VM, Snapshot, StorageStatus
 from vms.models.configuration import config_of
 from vms.operations import rollback, saving, snapdisks, snaprows
@@ -116,10 +116,17 @@ def snapshot_take(request: HttpRequest, vmid: int) -> HttpResponse:
             task = submit("qmsnapshot", vm=vm, user=request.user, params=params)
         except VMError as error:
             if wants_fragment(request):
-                return refused(request, vm, sentence(error), status_of(error), tab="snapshots")
-            return asked(request, vm, given, sentence(error), status_of(error))
+                return refused(request, vm, of_field(error), status_of(error), tab="snapshots")
+            return asked(request, vm, given, of_field(error), status_of(error))
         return done(request, vm, f"Snapshot {params['snapname']}: requested.", task, tab="snapshots")
     return asked(request, vm, {"snapname": "", "description": "", "vmstate": "1"})
+
+
+def of_field(error: VMError) -> str:
+    """The sentence, with the field called what it is called on the page."""
+    if isinstance(error, ConfigError) and error.key == "snapname":
+        error = ConfigError("name", error.text, hint=error.hint)
+    return sentence(error)
 
 
 def status_of(error: VMError) -> int:
