@@ -9,7 +9,7 @@
   const cache = `pvelite.tree.${tree.dataset.user}`;
 
   // Tab stops once in the tree: at the row the arrows were at, else at the page's own, else at the first.
-  const shown = () => [...tree.querySelectorAll("summary, a.tree-row")].filter((row) => row.offsetParent !== null);
+  const shown = () => [...tree.querySelectorAll("summary, a.tree-row")].filter((row) => !row.closest("details:not([open]) > .tree-vms"));
   const stopAt = (row) => { for (const each of tree.querySelectorAll("summary, a.tree-row")) each.tabIndex = each === row ? 0 : -1; };
   const stop = () => {
     const rows = shown();

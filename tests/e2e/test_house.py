@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from house import House
+from machines import make
 from playwright.sync_api import Page, expect
 
 
@@ -24,7 +25,8 @@ def test_the_operator_gets_in(operator: Page, screenshot: Callable[..., Path]) -
     assert screenshot("dashboard").stat().st_size > 5000
 
 
-def test_tab_stops_once_in_the_tree(operator: Page) -> None:
+def test_tab_stops_once_in_the_tree(house: House, operator: Page) -> None:
+    make(house, start=False, config={"name": "folded", "memory": "64"})
     operator.goto("/storage/local")
     here = operator.locator("#tree a[href='/storage/local']")
     expect(here).to_have_attribute("tabindex", "0")
