@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CPU_AIM, MEMORY_AIM = 0.2, 0.3
 """Per guest: percent of one core, MiB."""
 BOOTED = 3
+REST = 15
+"""Seconds after a start or a stop in which the worker still does what that, and not a guest, costs."""
 CONFIG = {"ostype": "l26", "memory": "64", "agent": "1", "scsihw": "virtio-scsi-single", "net0": "virtio"}
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -114,10 +116,10 @@ def main() -> int:
         made = subprocess.run([sys.executable, builder], stdout=subprocess.PIPE, check=True)
         source = template(Path(json.loads(made.stdout)["disk"]))
         installation.do("qmstop", booted(source, 899))
-        time.sleep(15)
+        time.sleep(REST)
         alone = cost(worker, options.seconds)
         start_guests(source, options.n)
-        time.sleep(15)
+        time.sleep(REST)
         many = cost(worker, options.seconds)
     cpu, memory = (many.cpu - alone.cpu) / options.n, (many.memory - alone.memory) / options.n
     print(f"{'the worker':24}{'% of a core':>12}{'MiB':>8}")

@@ -19,7 +19,7 @@ from vms.views.doors import sentence, signed_in
 from vms.views.snippets import NO_WRITE, seen, snippet_or_404, write_reason
 
 STARTS = {
-    "user": "#cloud-config\npackages:\n  - htop\nruncmd:\n  - [touch, /root/hello]\n",
+    "user": "#cloud-config\npackages:\n  - htop\nruncmd:\n  - [touch, /etc/hello]\n",
     "vendor": "#cloud-config\n",
     "network": "version: 2\nethernets:\n  eth0:\n    dhcp4: true\n",
     "meta": "instance-id: one\n",

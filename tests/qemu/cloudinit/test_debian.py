@@ -51,13 +51,13 @@ async def told(agent: Agent, script: str, seconds: float) -> str:
 
 VENDOR = """#cloud-config
 write_files:
-  - path: /root/from-the-vendor
+  - path: /etc/from-the-vendor
     content: hello
 """
 ASK = (
     "cloud-init status --wait; hostname -f; id -un ada; cat /home/ada/.ssh/authorized_keys; "
     "grep ^ada: /etc/shadow; ip -4 -o addr show eth0; ip route; cat /run/cloud-init/result.json; "
-    "cat /root/from-the-vendor; echo; cat /etc/resolv.conf /etc/netplan/50-cloud-init.yaml; "
+    "cat /etc/from-the-vendor; echo; cat /etc/resolv.conf /etc/netplan/50-cloud-init.yaml; "
     "grep -c dist-upgrade /var/log/cloud-init.log"
 )
 LOOK_AGAIN = (

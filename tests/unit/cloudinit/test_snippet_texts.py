@@ -14,7 +14,7 @@ from vms.config.snippets import Remark, check
 from vms.config.yamltext import document
 from vms.errors import ConfigError
 
-GOOD = "#cloud-config\npackages:\n  - htop\nruncmd:\n  - [touch, /root/here]\n"
+GOOD = "#cloud-config\npackages:\n  - htop\nruncmd:\n  - [touch, /etc/here]\n"
 
 
 def blocked(role: snippets.Role, text: str) -> Remark:

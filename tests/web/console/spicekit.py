@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from consolekit import Browser, reached, wait_for
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -21,6 +22,13 @@ from console import spicelink
 from console.spicelink import HEADER, MAIN, MAIN_INIT
 
 QEMU = shutil.which("qemu-system-x86_64")
+CHROMIUM = shutil.which("chromium")
+IN_A_BROWSER = [
+    pytest.mark.qemu,
+    pytest.mark.e2e,
+    pytest.mark.skipif(not (CHROMIUM and QEMU), reason="needs chromium and QEMU"),
+]
+"""What every test of a SPICE page with a real guest is marked with."""
 DENIED = spicelink.PERMISSION_DENIED
 GONE = -1
 """The other side hung up before it answered."""

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from consolekit import wait_for
 from playwright.sync_api import Page, expect, sync_playwright
-from spicekit import QEMU, SpiceGuest
+from spicekit import CHROMIUM, IN_A_BROWSER, SpiceGuest
 from test_console_browser import rows, site, watched  # noqa: F401  (fixtures)
 
 from console.models import KeyCombination
 from vms.models import VM
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.qemu,
-    pytest.mark.e2e,
-    pytest.mark.skipif(not (CHROMIUM and QEMU), reason="needs chromium and QEMU"),
-]
+pytestmark = IN_A_BROWSER
 
 LIT = """() => {
   const canvas = document.querySelector("#spice-screen canvas");

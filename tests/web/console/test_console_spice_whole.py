@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import base64
-import shutil
 from typing import Any
 
-import pytest
 from consolekit import wait_for
 from playwright.sync_api import BrowserContext, Page, Route, expect, sync_playwright
-from spicekit import QEMU, SpiceGuest
+from spicekit import CHROMIUM, IN_A_BROWSER, SpiceGuest
 from test_console_browser import rows, site, watched  # noqa: F401  (fixtures)
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.qemu,
-    pytest.mark.e2e,
-    pytest.mark.skipif(not (CHROMIUM and QEMU), reason="needs chromium and QEMU"),
-]
+pytestmark = IN_A_BROWSER
 
 PIXELS = """() => {
   const canvas = document.querySelector("#spice-screen canvas");
